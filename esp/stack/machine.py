@@ -70,6 +70,21 @@ def require_space(directory: Path, *, megabytes: int) -> None:
         )
 
 
+def process_in_folder(pid_file: Path, folder: Path) -> int | None:
+    """Return the process that `pid_file` names (first line) if it is alive and works in `folder`.
+
+    Only a process with this very working folder counts: the number in a stale file may belong to
+    anyone by now.
+    """
+    try:
+        pid = int(pid_file.read_text().split("\n", 1)[0])
+        works_in = os.readlink(f"/proc/{pid}/cwd")
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (OSError, ValueError, IndexError):
+        return None
+    return pid if works_in == str(folder.resolve()) and state != "Z" else None
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """How to start a program that refuses to run as root.

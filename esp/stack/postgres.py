@@ -22,7 +22,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 from esp.stack.errors import StackError
-from esp.stack.machine import LOOPBACK, free_port, require_space, unprivileged_identity
+from esp.stack.machine import (
+    LOOPBACK,
+    free_port,
+    process_in_folder,
+    require_space,
+    unprivileged_identity,
+)
 
 DATABASE = "mailwright"
 OWNER, APP, WORKER = "mailwright_owner", "mailwright_app", "mailwright_worker"
@@ -328,17 +334,14 @@ class PostgresServer:
 
 
 def stop_leftover(data: Path, *, seconds: float = 20.0) -> bool:
-    """Stop a postmaster that still holds `data`; return whether there was one.
-
-    Only a process that really has this folder as its working folder counts: the number in a stale
-    postmaster.pid may belong to anyone by now.
-    """
-    pid = leftover_pid(data)
+    """Stop a postmaster of an earlier run that still holds `data`; return whether there was one."""
+    pid_file = data / "postmaster.pid"
+    pid = process_in_folder(pid_file, data)
     if pid is None:
         return False
     os.kill(pid, signal.SIGINT)
     deadline = time.monotonic() + seconds
-    while leftover_pid(data) == pid:
+    while process_in_folder(pid_file, data) == pid:
         if time.monotonic() > deadline:
             raise StackError(
                 f"A database server (process {pid}) still holds {data} and does not stop: end it "
@@ -346,14 +349,3 @@ def stop_leftover(data: Path, *, seconds: float = 20.0) -> bool:
             )
         time.sleep(0.05)
     return True
-
-
-def leftover_pid(data: Path) -> int | None:
-    """Return the process id of a live postmaster on `data`, or None."""
-    try:
-        pid = int((data / "postmaster.pid").read_text().split("\n", 1)[0])
-        folder = os.readlink(f"/proc/{pid}/cwd")
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except (OSError, ValueError, IndexError):
-        return None
-    return pid if folder == str(data.resolve()) and state != "Z" else None

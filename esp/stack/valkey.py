@@ -18,7 +18,9 @@ import time
 from pathlib import Path
 
 from esp.stack.errors import StackError
-from esp.stack.machine import LOOPBACK, free_port
+from esp.stack.machine import LOOPBACK, free_port, process_in_folder
+
+_PID_FILE = "valkey.pid"
 
 
 def find_valkey() -> Path:
@@ -82,6 +84,7 @@ class ValkeyServer:
     def start(self) -> None:
         """Start the server and wait for its first answer. Raises `StackError`."""
         folder = self.directory / "valkey"
+        stop_leftover_valkey(self.directory)
         for needed in (folder, self.log.parent):
             needed.mkdir(parents=True, exist_ok=True)
         self.port = self.port or free_port()
@@ -92,6 +95,7 @@ class ValkeyServer:
             f"port {self.port}",
             f"requirepass {self._password}",
             f'dir "{folder}"',
+            f'pidfile "{folder / _PID_FILE}"',
             'save ""',
             "appendonly no",
             f"maxmemory {self.maxmemory}",
@@ -152,3 +156,19 @@ class ValkeyServer:
     def _last_line(self) -> str:
         lines = self.log.read_text(errors="replace").strip().splitlines()
         return lines[-1].strip() if lines else "it gave no reason"
+
+
+def stop_leftover_valkey(directory: Path, *, seconds: float = 10.0) -> bool:
+    """Stop a Valkey of an earlier run under `directory`; return whether there was one."""
+    folder = (directory / "valkey").resolve()
+    pid = process_in_folder(folder / _PID_FILE, folder)
+    if pid is None:
+        return False
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + seconds
+    while process_in_folder(folder / _PID_FILE, folder) == pid:
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+            break
+        time.sleep(0.02)
+    return True

@@ -1,0 +1,114 @@
+"""Starts the embedded PostgreSQL and Valkey before Django's settings are read.
+
+`pytest` alone is enough: `-p tests.plugin_stack` stands in the configuration. With xdist only the
+controller starts servers; its workers inherit their addresses. To test against other servers set
+MAILWRIGHT_TEST_SERVERS=external and the addresses (OWNER_DATABASE_URL, ..., REDIS_URL).
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from esp.stack.errors import StackError
+from esp.stack.postgres import stop_leftover
+from esp.stack.servers import Servers, start_servers, stop_servers
+from esp.stack.valkey import stop_leftover_valkey
+
+_PREFIX = "mailwright-tests-"
+_MARK = "MAILWRIGHT_TEST_SERVERS"
+
+
+class _Stack:
+    """The servers of this run, if this process is the one that started them."""
+
+    def __init__(self) -> None:
+        self.servers: Servers | None = None
+        self.directory: Path | None = None
+        self.starter = 0
+
+    def start(self) -> None:
+        _sweep_abandoned()
+        self.directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        self.starter = os.getpid()
+        (self.directory / "starter").write_text(str(self.starter))
+        atexit.register(self.stop)
+        self.servers = start_servers(self.directory, fast=True)
+        os.environ.update(
+            self.servers.environment(),
+            MAILWRIGHT_TESTING="1",
+            MAILWRIGHT_PROCESS="owner",
+            SECRET_KEY=secrets.token_urlsafe(50),
+            DATA_DIR=str(self.directory / "data"),
+        )
+        os.environ[_MARK] = str(self.directory)
+
+    def stop(self) -> None:
+        if os.getpid() != self.starter:  # a forked child leaves the servers alone
+            return
+        servers, self.servers = self.servers, None
+        directory, self.directory = self.directory, None
+        if servers is not None:
+            stop_servers(servers)
+            os.environ.pop(_MARK, None)
+        if directory is not None:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+_stack = _Stack()
+
+
+def _sweep_abandoned() -> None:
+    """Stop servers of earlier runs that were killed before they could clean up."""
+    for directory in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        try:
+            if directory.stat().st_uid != os.geteuid():
+                continue
+            os.kill(int((directory / "starter").read_text()), 0)
+        except (ProcessLookupError, ValueError):
+            stop_leftover(directory / "postgres")
+            stop_leftover_valkey(directory)
+            shutil.rmtree(directory, ignore_errors=True)
+        except OSError:
+            continue
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, None, None]:
+    """A wrapper, because pytest-django reads the settings in this very hook."""
+    options = early_config.known_args_namespace
+    if _MARK not in os.environ and not (options.help or options.version):
+        # Ended from outside (a CI's time limit) counts as Ctrl-C: the servers are stopped too.
+        signal.signal(signal.SIGTERM, _interrupt)
+        started = time.monotonic()
+        try:
+            _stack.start()
+        except StackError as error:
+            raise pytest.UsageError(str(error)) from error
+        _stack_line[0] = f"embedded servers: started in {time.monotonic() - started:.1f} s"
+    return (yield)
+
+
+_stack_line = ["embedded servers: given by the environment"]
+
+
+def pytest_report_header() -> str:
+    return _stack_line[0]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    _stack.stop()
