@@ -1,0 +1,1 @@
+"""The project: settings, addresses, the embedded stack, the simulator, and shared shelves."""

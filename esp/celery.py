@@ -1,0 +1,60 @@
+"""The Celery application: which task runs on which queue, and what runs on a schedule.
+
+PostgreSQL is the queue of record; tasks only wake workers up. A task that is lost, doubled or late
+is harmless: the scheduled sweeps find what is left.
+"""
+
+from __future__ import annotations
+
+import os
+
+from celery import Celery
+from celery.schedules import schedule
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "esp.settings")
+os.environ.setdefault("MAILWRIGHT_PROCESS", "worker")
+
+from django.conf import settings
+
+QUEUES = ("transactional", "broadcast", "feedback", "webhooks", "imports", "default")
+
+app = Celery("mailwright")
+app.conf.update(
+    broker_url=settings.REDIS_URL,
+    broker_connection_retry_on_startup=True,
+    broker_transport_options={"visibility_timeout": 3600, "socket_timeout": 5},
+    task_ignore_result=True,
+    task_default_queue="default",
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    worker_prefetch_multiplier=1,
+    worker_hijack_root_logger=False,
+    task_serializer="json",
+    accept_content=["json"],
+    timezone="UTC",
+    enable_utc=True,
+    # Celery else opens a new database connection for every task (celery issue 10554).
+    CELERY_DB_REUSE_MAX=1000,
+    task_routes={
+        "dispatch.deliver_transactional": {"queue": "transactional"},
+        "dispatch.deliver_broadcast": {"queue": "broadcast"},
+        "feedback.*": {"queue": "feedback"},
+        "audience.*": {"queue": "imports"},
+    },
+    beat_schedule={},
+)
+app.autodiscover_tasks(
+    [
+        "tenants.accounts",
+        "deliverability.domains",
+        "sending.audience",
+        "sending.content",
+        "sending.messages",
+        "sending.events",
+        "sending.campaigns",
+        "sending.feedback",
+        "sending.dispatch",
+    ]
+)
+
+__all__ = ["app", "schedule"]

@@ -1,0 +1,147 @@
+"""The API's habits: RFC 9457 problem details, scopes, strict serializers, keyset paging, JSON."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+import orjson
+from django.db import transaction
+from django.http import Http404
+from rest_framework import exceptions, serializers
+from rest_framework.permissions import BasePermission
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from esp.kit.pages import status_of
+from esp.lib.errors import DomainError, LimitReached
+
+
+class ORJSONRenderer(BaseRenderer):
+    """JSON by orjson; problem details keep their own media type."""
+
+    media_type = "application/json"
+    format = "json"
+    charset = None
+
+    def render(
+        self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None
+    ) -> bytes:
+        if data is None:
+            return b""
+        return orjson.dumps(data, default=str, option=orjson.OPT_NON_STR_KEYS)
+
+
+class HasScopes(BasePermission):
+    """Each view says `scopes = {"GET": "messages:read", …}`; a method without an entry is shut."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        actor = request.auth
+        if actor is None:
+            raise exceptions.NotAuthenticated()
+        needed = getattr(view, "scopes", {}).get(request.method)
+        if needed is None:
+            raise exceptions.MethodNotAllowed(request.method or "")
+        actor.require(needed)
+        return True
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """Refuses fields that it does not know: a typing error must not be silently ignored."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, dict):
+            unknown = sorted(set(data) - set(self.fields))
+            if unknown:
+                raise serializers.ValidationError(
+                    {name: ["This field is not known here."] for name in unknown}, code="unknown"
+                )
+        return super().to_internal_value(data)
+
+
+_CODES: dict[type[exceptions.APIException], str] = {
+    exceptions.ParseError: "malformed-json",
+    exceptions.UnsupportedMediaType: "unsupported-media-type",
+    exceptions.NotAuthenticated: "not-authenticated",
+    exceptions.AuthenticationFailed: "key-refused",
+    exceptions.PermissionDenied: "permission-missing",
+    exceptions.MethodNotAllowed: "method-not-allowed",
+    exceptions.NotFound: "not-found",
+    exceptions.NotAcceptable: "not-acceptable",
+    exceptions.Throttled: "rate-limited",
+}
+
+
+def problem_body(
+    status: int, code: str, detail: str, errors: list[dict[str, str]] | None = None
+) -> dict[str, Any]:
+    """Return RFC 9457 problem details with our stable `code` and the offending fields."""
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "detail": detail,
+    }
+    if errors:
+        body["errors"] = errors
+    return body
+
+
+def _flatten(detail: Any, path: str = "") -> list[dict[str, str]]:
+    if isinstance(detail, dict):
+        found = []
+        for key, value in detail.items():
+            name = path if key == "non_field_errors" else f"{path}.{key}" if path else str(key)
+            found += _flatten(value, name)
+        return found
+    if isinstance(detail, list):
+        found = []
+        for index, value in enumerate(detail):
+            deeper = isinstance(value, (dict, list))
+            found += _flatten(value, f"{path}[{index}]" if deeper else path)
+        return found
+    code = getattr(detail, "code", "invalid") or "invalid"
+    return [{"field": path, "code": str(code), "detail": str(detail)}]
+
+
+def problem_handler(error: Exception, context: dict[str, Any]) -> Response | None:
+    """Turn every error of an API view into problem details, and undo its transaction."""
+    if transaction.get_connection().in_atomic_block:
+        transaction.set_rollback(True)
+    headers: dict[str, str] = {}
+    if isinstance(error, DomainError):
+        status = status_of(error)
+        fields = None
+        if error.field:
+            fields = [{"field": error.field, "code": error.code, "detail": error.message}]
+        if isinstance(error, LimitReached):
+            headers["Retry-After"] = str(max(1, round(error.retry_after)))
+        body = problem_body(status, error.code, error.message, fields)
+    elif isinstance(error, Http404):
+        status, body = 404, problem_body(404, "not-found", "There is nothing at this address.")
+    elif isinstance(error, exceptions.ValidationError):
+        status = 422
+        fields = _flatten(error.detail)
+        first = fields[0] if fields else {"field": "", "detail": "The request is not valid."}
+        lead = f"{first['field']}: " if first["field"] else ""
+        body = problem_body(422, "invalid", lead + first["detail"], fields)
+    elif isinstance(error, exceptions.APIException):
+        status = error.status_code
+        code = next((c for kind, c in _CODES.items() if isinstance(error, kind)), "error")
+        body = problem_body(status, code, str(error.detail))
+        if isinstance(error, exceptions.NotAuthenticated | exceptions.AuthenticationFailed):
+            status = body["status"] = 401
+            body["title"] = HTTPStatus(401).phrase
+            headers["WWW-Authenticate"] = 'Bearer realm="mailwright"'
+    else:
+        return None
+    return Response(body, status=status, headers=headers, content_type="application/problem+json")
+
+
+class ApiView(APIView):
+    """The base of the API's views: `scopes` by method, an actor in `request.auth`."""
+
+    scopes: ClassVar[dict[str, str]] = {}

@@ -1,0 +1,63 @@
+"""Keyset paging: a page begins behind the last row of the one before, however deep it lies."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from django.db import models
+
+from esp.lib.errors import InvalidInput
+from esp.lib.ids import decode, encode
+
+_M = TypeVar("_M", bound=models.Model)
+
+
+@dataclass(frozen=True)
+class Page(Generic[_M]):
+    """One page of rows, newest first; the cursors are texts for the URL, None at the ends."""
+
+    rows: list[_M]
+    next_cursor: str | None
+    previous_cursor: str | None
+
+
+def cursor_of(text: str | None) -> uuid.UUID | None:
+    """Return the key in a cursor; raises InvalidInput for a forged one."""
+    if not text:
+        return None
+    try:
+        return decode(text)
+    except ValueError as error:
+        raise InvalidInput("This page link is not valid.", code="bad-cursor") from error
+
+
+def newest_first(
+    rows: models.QuerySet[_M],
+    *,
+    after: str | None = None,
+    before: str | None = None,
+    size: int = 50,
+) -> Page[_M]:
+    """Return the page behind `after` (older) or in front of `before` (newer), by UUIDv7 `id`."""
+    after_key, before_key = cursor_of(after), cursor_of(before)
+    if before_key is not None:
+        found = list(rows.filter(id__gt=before_key).order_by("id")[: size + 1])
+        more = len(found) > size
+        found = found[:size][::-1]
+        return Page(
+            rows=found,
+            next_cursor=encode(found[-1].pk) if found else None,
+            previous_cursor=encode(found[0].pk) if found and more else None,
+        )
+    if after_key is not None:
+        rows = rows.filter(id__lt=after_key)
+    found = list(rows.order_by("-id")[: size + 1])
+    more = len(found) > size
+    found = found[:size]
+    return Page(
+        rows=found,
+        next_cursor=encode(found[-1].pk) if more else None,
+        previous_cursor=encode(found[0].pk) if found and after_key is not None else None,
+    )

@@ -1,0 +1,143 @@
+"""What the environment says, read once, with a clear sentence for every wrong value."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+from environs import Env, EnvError, validate
+
+_MIGRATING = {"migrate", "makemigrations", "check", "seed_demo", "create_operator"}
+_EMBEDDED = Path(__file__).resolve().parent.parent.parent / "var" / "embedded.env"
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The values that `esp.settings` uses; `docs/settings.md` explains each."""
+
+    debug: bool
+    demo: bool
+    testing: bool
+    process: str
+    secret_key: str
+    site_url: str
+    allowed_hosts: list[str]
+    databases: dict[str, str]
+    redis_url: str
+    data_dir: str
+    log_level: str
+    request_role: str
+    system_from: str
+    smtp_port: int
+    dns_resolvers: list[str]
+    allow_private_mx: bool
+    retry_profile: str
+    inbound_listen: str
+    product_domain: str
+    simulator_url: str
+    delivery_concurrency: int
+
+    def database_for(self, process: str) -> dict[str, Any]:
+        """Return Django's database entry for `web`, `worker` or `owner`."""
+        url = urlparse(self.databases[process])
+        options: dict[str, Any] = {"application_name": f"mailwright-{process}"}
+        if process == "web" and not self.testing:
+            options["pool"] = {"min_size": 2, "max_size": 16, "timeout": 10}
+        return {
+            "ENGINE": "django.db.backends.postgresql",
+            "NAME": url.path.lstrip("/"),
+            "USER": unquote(url.username or ""),
+            "PASSWORD": unquote(url.password or ""),
+            "HOST": url.hostname or "",
+            "PORT": str(url.port or ""),
+            "CONN_HEALTH_CHECKS": True,
+            "CONN_MAX_AGE": 0 if "pool" in options else 600,
+            "OPTIONS": options,
+            "TEST": {"NAME": f"test_{url.path.lstrip('/')}"},
+        }
+
+
+def _load_embedded() -> None:
+    """Take the addresses of running embedded servers where nothing else is set.
+
+    So `manage.py` works in a second terminal beside `make demo` without any exports.
+    """
+    if "DATABASE_URL" in os.environ or not _EMBEDDED.is_file():
+        return
+    for line in _EMBEDDED.read_text().splitlines():
+        name, separator, value = line.partition("=")
+        if separator and name not in os.environ:
+            os.environ[name] = value
+
+
+def _default_process() -> str:
+    return "owner" if len(sys.argv) > 1 and sys.argv[1] in _MIGRATING else "web"
+
+
+def _read(env: Env) -> Environment:
+    testing = env.bool("MAILWRIGHT_TESTING", False)
+    debug = env.bool("DEBUG", False)
+    demo = env.bool("DEMO", False)
+    site_url = env.str("SITE_URL", "http://127.0.0.1:8000").rstrip("/")
+    host = urlparse(site_url).hostname
+    if not host or urlparse(site_url).scheme not in {"http", "https"}:
+        raise EnvError("SITE_URL must be a whole address such as https://mail.example.com")
+    web = env.str("DATABASE_URL", "postgresql://mailwright_app@127.0.0.1:5432/mailwright")
+    product_domain = env.str("PRODUCT_DOMAIN", "mailwright.test" if demo or testing else host)
+    secret = env.str("SECRET_KEY", "")
+    if not secret and not (debug or demo or testing):
+        if site_url.startswith("https://"):
+            raise EnvError("SECRET_KEY is not set: give it 50 or more random characters")
+    if secret and len(secret) < 32:
+        raise EnvError("SECRET_KEY is too short: give it 50 or more random characters")
+    return Environment(
+        debug=debug,
+        demo=demo,
+        testing=testing,
+        process=env.str(
+            "MAILWRIGHT_PROCESS",
+            _default_process(),
+            validate=validate.OneOf(["web", "worker", "owner"]),
+        ),
+        secret_key=secret or secrets.token_urlsafe(50),
+        site_url=site_url,
+        allowed_hosts=env.list("ALLOWED_HOSTS", [host, "localhost", "127.0.0.1"]),
+        databases={
+            "web": web,
+            "worker": env.str("WORKER_DATABASE_URL", web),
+            "owner": env.str("OWNER_DATABASE_URL", web),
+        },
+        redis_url=env.str("REDIS_URL", "redis://127.0.0.1:6379/0"),
+        data_dir=env.str("DATA_DIR", ""),
+        log_level=env.str(
+            "LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"])
+        ),
+        request_role=env.str("TENANCY_REQUEST_ROLE", "mailwright_app" if testing else ""),
+        system_from=env.str("SYSTEM_FROM", f"Mailwright <no-reply@{product_domain}>"),
+        smtp_port=env.int("SMTP_PORT", 25, validate=validate.Range(min=1, max=65535)),
+        dns_resolvers=env.list("DNS_RESOLVERS", []),
+        allow_private_mx=env.bool("ALLOW_PRIVATE_MX", demo or testing),
+        retry_profile=env.str(
+            "RETRY_PROFILE",
+            "rehearsal" if demo or testing else "production",
+            validate=validate.OneOf(["production", "rehearsal"]),
+        ),
+        inbound_listen=env.str("INBOUND_LISTEN", "127.0.1.1:2525"),
+        product_domain=product_domain,
+        simulator_url=env.str("SIMULATOR_URL", ""),
+        delivery_concurrency=env.int("DELIVERY_CONCURRENCY", 40),
+    )
+
+
+def read_environment() -> Environment:
+    """Return the validated environment; ends the process with one sentence when it is wrong."""
+    _load_embedded()
+    try:
+        return _read(Env())
+    except EnvError as error:
+        raise SystemExit(f"The environment is not usable: {error}.") from error

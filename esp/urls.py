@@ -1,0 +1,18 @@
+"""Every address of the site, by room."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, URLResolver, path
+
+
+def healthz(request: HttpRequest) -> HttpResponse:
+    """Answer that the web process serves; it asks no other server."""
+    return HttpResponse("ok\n", content_type="text/plain")
+
+
+healthz.needs = "public"  # type: ignore[attr-defined]
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("healthz", healthz, name="healthz"),
+]

@@ -1,0 +1,180 @@
+"""Messages, what they contain, and the queue of record.
+
+`Message` is the log (partitioned by month through its UUIDv7 key); `QueueEntry` is narrow and hot
+and goes when the message is final. A claim pushes `due_at` to the end of the lease: an entry whose
+worker died is simply due again.
+"""
+
+from __future__ import annotations
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+
+from tenants.scoping.models import HotTenantModel, TenantModel
+
+
+class Stream(models.TextChoices):
+    """The two kinds of mail, kept apart from the API to the source IP."""
+
+    TRANSACTIONAL = "transactional", "Transactional"
+    BROADCAST = "broadcast", "Broadcast"
+
+
+class Batch(TenantModel):
+    """Messages with one switch: a campaign, or a tenant's API messages of one stream."""
+
+    class Status(models.TextChoices):
+        RUNNING = "running", "Running"
+        PAUSED = "paused", "Paused"
+        CANCELLED = "cancelled", "Cancelled"
+        DONE = "done", "Done"
+
+    class Kind(models.TextChoices):
+        CAMPAIGN = "campaign", "Campaign"
+        API = "api", "API"
+
+    kind = models.CharField(max_length=8, choices=Kind)
+    stream = models.CharField(max_length=16, choices=Stream)
+    label = models.CharField(max_length=200)
+    status = models.CharField(max_length=10, choices=Status, default=Status.RUNNING)
+    priority = models.SmallIntegerField(default=0)
+    claimed_at = models.DateTimeField(null=True)  # fair turns: the longest unserved comes first
+    created_at = models.DateTimeField(auto_now_add=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta(TenantModel.Meta):
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "stream"], condition=Q(kind="api"), name="batch_api_once"
+            ),
+        ]
+        indexes = [
+            # The claim's turn-taking: running batches of a stream.
+            models.Index(
+                fields=["stream", "claimed_at"], condition=Q(status="running"), name="batch_turns"
+            ),
+        ]
+
+
+class MessageContent(TenantModel):
+    """What a set of messages share: the frozen, compiled content and the sender."""
+
+    domain = models.ForeignKey("deliverability.Domain", on_delete=models.PROTECT, db_index=False)
+    from_name = models.CharField(max_length=100, blank=True)
+    from_email = models.EmailField(max_length=254)
+    reply_to = models.EmailField(max_length=254, blank=True)
+    compiled = models.JSONField()  # `content.types.CompiledContent`
+    headers = models.JSONField(default=dict)  # extra headers of the API
+    attachments = models.JSONField(default=list)  # name, content type, path or base64, cid
+    track_opens = models.BooleanField(default=False)
+    track_clicks = models.BooleanField(default=False)
+    list_ids = ArrayField(models.UUIDField(), default=list)  # what one-click unsubscribe leaves
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta(TenantModel.Meta):
+        pass
+
+
+class Message(HotTenantModel):
+    """One message to one recipient."""
+
+    class Status(models.TextChoices):
+        QUEUED = "queued", "Queued"
+        DEFERRED = "deferred", "Deferred"
+        DELIVERED = "delivered", "Delivered"
+        BOUNCED = "bounced", "Bounced"
+        EXPIRED = "expired", "Expired"
+        DROPPED = "dropped", "Not sent"
+        CANCELLED = "cancelled", "Cancelled"
+
+    FINAL = (
+        Status.DELIVERED,
+        Status.BOUNCED,
+        Status.EXPIRED,
+        Status.DROPPED,
+        Status.CANCELLED,
+    )
+
+    # In Django no constraint to partitioned or hot tables: the rows are written by COPY and unnest.
+    batch = models.ForeignKey(
+        Batch, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
+    )
+    content = models.ForeignKey(
+        MessageContent,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        db_index=False,
+        related_name="+",
+    )
+    contact_id = models.UUIDField(null=True)
+    stream = models.CharField(max_length=16, choices=Stream)
+    recipient = models.CharField(max_length=254)
+    recipient_name = models.CharField(max_length=200, blank=True)
+    variables = models.JSONField(default=dict)  # what the content is filled with
+    tags = ArrayField(models.CharField(max_length=64), default=list)
+    metadata = models.JSONField(default=dict)
+    status = models.CharField(max_length=10, choices=Status, default=Status.QUEUED)
+    site = models.CharField(max_length=60, blank=True)  # the mailbox provider, once known
+    attempts = models.PositiveSmallIntegerField(default=0)
+    bounce_class = models.CharField(max_length=40, blank=True)  # "hard/invalid-recipient", …
+    last_reply = models.CharField(max_length=500, blank=True)
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    final_at = models.DateTimeField(null=True)
+    # Later facts: they do not change the status, except a late bounce.
+    opened_at = models.DateTimeField(null=True)
+    machine_opened_at = models.DateTimeField(null=True)
+    clicked_at = models.DateTimeField(null=True)
+    complained_at = models.DateTimeField(null=True)
+    unsubscribed_at = models.DateTimeField(null=True)
+    bounced_late_at = models.DateTimeField(null=True)
+
+    class Meta(HotTenantModel.Meta):
+        indexes = [
+            # Message list of the tenant, newest first.
+            models.Index(fields=["tenant", "-id"], name="message_newest"),
+            # A batch's recipients, and its funnel by status.
+            models.Index(fields=["batch", "status", "id"], name="message_batch"),
+            # "What did this address get?"
+            models.Index(fields=["tenant", "recipient", "-id"], name="message_recipient"),
+            # One message for a contact in a batch: preparation that resumes adds nothing twice.
+            models.Index(fields=["batch", "contact_id"], name="message_contact"),
+        ]
+
+
+class QueueEntry(models.Model):
+    """A message that waits. The row goes when the message is final."""
+
+    message_id = models.UUIDField(primary_key=True)
+    tenant_id = models.UUIDField()
+    batch_id = models.UUIDField()
+    domain = models.CharField(max_length=253)  # of the recipient, A-label
+    due_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    attempts = models.PositiveSmallIntegerField(default=0)
+    worker = models.CharField(max_length=64, blank=True)  # holds the lease until due_at
+    reason = models.CharField(max_length=300, blank=True)  # why it waits, in plain words
+
+    class Meta:
+        indexes = [
+            # The claim: due entries of a batch, oldest first.
+            models.Index(fields=["batch_id", "due_at"], name="queue_due"),
+            # "Deferred" on the live page.
+            models.Index(fields=["batch_id"], condition=Q(attempts__gt=0), name="queue_deferred"),
+        ]
+
+
+class IdempotencyKey(TenantModel):
+    """The answer that a key got, kept for 24 hours; a second request with it gets the same."""
+
+    key = models.CharField(max_length=255)
+    request_hash = models.CharField(max_length=64)
+    status_code = models.PositiveSmallIntegerField(null=True)
+    body = models.JSONField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta(TenantModel.Meta):
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "key"], name="idempotency_unique"),
+        ]

@@ -1,0 +1,43 @@
+"""The sending app's tables, gathered for Django from its rooms."""
+
+from __future__ import annotations
+
+from sending.audience.models import (
+    AttributeDefinition,
+    Contact,
+    ContactList,
+    Import,
+    SignupForm,
+    Subscription,
+    SubscriptionChange,
+    Suppression,
+)
+from sending.campaigns.models import Campaign
+from sending.content.models import CompiledVersion, Template
+from sending.events.models import Attempt, Event, LinkStat, StatBucket
+from sending.feedback.models import InboundMail
+from sending.messages.models import Batch, IdempotencyKey, Message, MessageContent, QueueEntry
+
+__all__ = [
+    "Attempt",
+    "AttributeDefinition",
+    "Batch",
+    "Campaign",
+    "CompiledVersion",
+    "Contact",
+    "ContactList",
+    "Event",
+    "IdempotencyKey",
+    "Import",
+    "InboundMail",
+    "LinkStat",
+    "Message",
+    "MessageContent",
+    "QueueEntry",
+    "SignupForm",
+    "StatBucket",
+    "Subscription",
+    "SubscriptionChange",
+    "Suppression",
+    "Template",
+]

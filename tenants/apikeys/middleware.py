@@ -1,0 +1,80 @@
+"""Who acts in this request, for which tenant: one transaction, one scope, for pages and API alike.
+
+Pages: the signed-in person's workspace (kept in the session). API: the key in `Authorization`.
+Public pages (sign-in, tracking, hosted forms) run without an actor and open scopes themselves.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.http import HttpRequest, HttpResponse
+
+from tenants.apikeys.services import actor_for_key
+from tenants.directory.actor import Actor
+from tenants.directory.selectors import actor_for_user
+from tenants.scoping.context import identify_user, scope
+
+WORKSPACE_SESSION_KEY = "workspace"
+# Served without a transaction: they must answer even while the database does not.
+_PLAIN_PATHS = ("/static/", "/healthz")
+
+
+@contextmanager
+def request_role() -> Iterator[None]:
+    """Put on the web's database role where the process connects with another one (tests)."""
+    role = settings.TENANCY_REQUEST_ROLE
+    if not role:
+        yield
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(f'SET LOCAL ROLE "{role}"')
+    try:
+        yield
+    finally:
+        if not connection.needs_rollback:
+            with connection.cursor() as cursor:
+                cursor.execute("RESET ROLE")
+
+
+class ActorMiddleware:
+    """Opens the request's transaction, finds the actor, sets the scope."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        request.actor = None  # type: ignore[attr-defined]
+        if request.path.startswith(_PLAIN_PATHS):
+            return self.get_response(request)
+        with transaction.atomic(), request_role():
+            return self._answer(request)
+
+    def _answer(self, request: HttpRequest) -> HttpResponse:
+        actor = self._find_actor(request)
+        if actor is None:
+            return self.get_response(request)
+        request.actor = actor  # type: ignore[attr-defined]
+        with scope(actor.tenant_id):
+            return self.get_response(request)
+
+    def _find_actor(self, request: HttpRequest) -> Actor | None:
+        if request.path.startswith("/api/"):
+            header = request.headers.get("Authorization", "")
+            scheme, _, token = header.partition(" ")
+            return actor_for_key(token.strip()) if scheme.lower() == "bearer" else None
+        if not request.user.is_authenticated:
+            return None
+        identify_user(request.user.pk)
+        return actor_for_user(request.user, preferred=self._preferred(request))
+
+    @staticmethod
+    def _preferred(request: HttpRequest) -> uuid.UUID | None:
+        try:
+            return uuid.UUID(request.session.get(WORKSPACE_SESSION_KEY, ""))
+        except ValueError:
+            return None
