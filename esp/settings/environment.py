@@ -91,8 +91,7 @@ def _read(env: Env) -> Environment:
     product_domain = env.str("PRODUCT_DOMAIN", "mailwright.test" if demo or testing else host)
     secret = env.str("SECRET_KEY", "")
     if not secret and not (debug or demo or testing):
-        if site_url.startswith("https://"):
-            raise EnvError("SECRET_KEY is not set: give it 50 or more random characters")
+        raise EnvError("SECRET_KEY is not set: give it 50 or more random characters")
     if secret and len(secret) < 32:
         raise EnvError("SECRET_KEY is too short: give it 50 or more random characters")
     return Environment(

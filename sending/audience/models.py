@@ -145,7 +145,7 @@ class SignupForm(TenantModel):
 
 
 class Suppression(TenantModel):
-    """An address that must not be written to. Permanent, until a person with the right removes it."""
+    """An address not to be written to. Permanent, until a person with the right removes it."""
 
     class Scope(models.TextChoices):
         ALL = "all", "All mail"

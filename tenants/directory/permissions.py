@@ -1,4 +1,4 @@
-"""Roles as a table of permissions. Names are `room:verb`; API keys carry the same names as scopes."""
+"""Roles as a table of permissions (`room:verb`); API keys carry the same names as scopes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Migration operations: row-level security for a tenant's table, and tables in monthly partitions."""
+"""Migration operations: row-level security for tenants' tables, and monthly partitions."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def default_partition_sql(table: str) -> str:
 
 
 def enable_row_security_through(table: str, column: str, parent: str) -> RunSQL:
-    """Return the operation for a table without a tenant column: its parent's row must be visible."""
+    """Return the operation for a table without a tenant: its parent's row must be visible."""
     seen = f'EXISTS (SELECT 1 FROM "{parent}" parent WHERE parent.id = {column})'  # noqa: S608
     return RunSQL(
         sql=[

@@ -9,17 +9,17 @@ from django.db import models
 from esp.lib.ids import new_id
 from tenants.scoping.context import current_tenant_id
 
-_MCo = TypeVar("_MCo", bound=models.Model, covariant=True)
+_M_co = TypeVar("_M_co", bound=models.Model, covariant=True)
 
 
-class TenantManager(models.Manager[_MCo]):
+class TenantManager(models.Manager[_M_co]):
     """Answers only for the tenant in scope, and raises ScopeMissing where none is."""
 
-    def get_queryset(self) -> models.QuerySet[_MCo]:
+    def get_queryset(self) -> models.QuerySet[_M_co]:
         return super().get_queryset().filter(tenant_id=current_tenant_id())
 
 
-class UnscopedManager(models.Manager[_MCo]):
+class UnscopedManager(models.Manager[_M_co]):
     """For workers that cross tenants by design (their database role may, the web's may not)."""
 
 
