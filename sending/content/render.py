@@ -1,0 +1,133 @@
+"""Fills compiled content for one recipient after the other: Liquid, links, pixel."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cached_property
+
+from markupsafe import escape
+
+from sending.content.errors import ContentError
+from sending.content.liquid import Template, compile_template
+from sending.content.types import CompiledContent, RenderContext, Rendered
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\s]+")
+_URL_UNSAFE = re.compile(r"[\x00-\x20\x7f\"<>\\^`{|}]")
+_WEB = re.compile(r"^https?://[^/?#]", re.IGNORECASE)
+
+
+def missing_fields(compiled: CompiledContent, variables: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the merge fields without default that `variables` leave undefined or empty."""
+    return tuple(name for name in compiled.fields if _is_blank(variables.get(name)))
+
+
+def _is_blank(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+class Renderer:
+    """Parses the compiled content once and renders it for any number of recipients."""
+
+    def __init__(self, compiled: CompiledContent) -> None:
+        self.compiled = compiled
+        self._subject = compile_template(compiled.subject, html=False)
+        self._html = compile_template(compiled.html, html=True) if compiled.html else None
+        self._text = compile_template(compiled.text, html=False)
+
+    @cached_property
+    def _links(self) -> tuple[Template, ...]:
+        return tuple(compile_template(link.url, html=False) for link in self.compiled.links)
+
+    def render(self, context: RenderContext) -> Rendered:
+        """Return subject, HTML and text for one recipient; raises ContentError at a limit.
+
+        The subject is one line whatever the values hold.
+        """
+        variables = _variables(context)
+        urls: dict[int, str] = {}
+
+        def link(index: int) -> str:
+            url = urls.get(index)
+            if url is None:
+                if context.link_url is not None:
+                    url = context.link_url(index)
+                else:
+                    url = self._target_or_blank(index, variables, context)
+                urls[index] = url
+            return url
+
+        subject = self._subject.render(variables, now=context.now)
+        return Rendered(
+            subject=_CONTROL.sub(" ", subject).strip(),
+            html=self._render_html(variables, link, context),
+            text=self._text.render(variables, link_writer=link, now=context.now),
+        )
+
+    def _render_html(
+        self, variables: Mapping[str, object], link: Callable[[int], str], context: RenderContext
+    ) -> str | None:
+        if self._html is None:
+            return None
+        html = self._html.render(
+            variables, link_writer=lambda index: str(escape(link(index))), now=context.now
+        )
+        return _with_pixel(html, context.pixel_url) if context.pixel_url else html
+
+    def link_target(self, index: int, context: RenderContext) -> str:
+        """Return where link `index` leads for this recipient.
+
+        Raises ContentError when there is no such link, or when the values make something of it
+        that is not a web address.
+        """
+        if not 0 <= index < len(self._links):
+            raise ContentError("There is no such link.", code="link-unknown")
+        return self._target(index, _variables(context), context)
+
+    def _target(self, index: int, variables: Mapping[str, object], context: RenderContext) -> str:
+        url = self._links[index].render(variables, now=context.now).strip()
+        url = _URL_UNSAFE.sub(lambda match: f"%{ord(match[0]):02X}", url)
+        if not _WEB.match(url):
+            raise ContentError("This link does not lead to a web address.", code="link-scheme")
+        return url
+
+    def _target_or_blank(
+        self, index: int, variables: Mapping[str, object], context: RenderContext
+    ) -> str:
+        try:
+            return self._target(index, variables, context)
+        except ContentError:
+            return "#"
+
+
+def _variables(context: RenderContext) -> dict[str, object]:
+    """Attributes stand at top level and under `contact`; the product's own names win."""
+    return {
+        **context.variables,
+        "contact": context.variables,
+        "unsubscribe_url": context.unsubscribe_url,
+        "preferences_url": context.preferences_url,
+        "view_url": context.view_url,
+        "postal_address": context.postal_address,
+    }
+
+
+def _with_pixel(html: str, url: str) -> str:
+    image = (
+        f'<img src="{escape(url)}" width="1" height="1" alt="" border="0" '
+        'style="display:block;width:1px;height:1px;border:0">'
+    )
+    # values are escaped, so the last "</body>" is the compiler's own
+    head, end, tail = html.rpartition("</body>")
+    return f"{head}{image}{end}{tail}" if end else f"{html}{image}"
+
+
+def render(compiled: CompiledContent, context: RenderContext) -> Rendered:
+    """Render once; a Renderer is the way for many recipients."""
+    return Renderer(compiled).render(context)
+
+
+def without_tracking(context: RenderContext) -> RenderContext:
+    """Return the context for previews: links as they were written, no pixel."""
+    return replace(context, link_url=None, pixel_url=None)
