@@ -192,7 +192,8 @@ def campaign(tenant: Tenant, name: str = "", **fields: Any) -> Campaign:
     made = Campaign.unscoped.create(
         tenant=tenant, name=name or f"Campaign {next(_numbers)}", **fields
     )
-    made.lists.set(lists)
+    with scope(tenant.pk):
+        made.lists.set(lists)
     return made
 
 
