@@ -7,10 +7,10 @@ from django.db import models
 from django.db.models import F, Value
 from django.db.models.functions import Concat, Lower, Trim
 
-from tenants.scoping.models import TenantModel
+from tenants.scoping.models import HotTenantModel, TenantModel
 
 
-class Contact(TenantModel):
+class Contact(HotTenantModel):
     """A person that a tenant may write to. The normalised address is unique in the tenant."""
 
     email = models.EmailField(max_length=254)
@@ -28,7 +28,7 @@ class Contact(TenantModel):
         db_persist=True,
     )
 
-    class Meta(TenantModel.Meta):
+    class Meta(HotTenantModel.Meta):
         constraints = [
             models.UniqueConstraint(fields=["tenant", "email_norm"], name="contact_email_unique"),
         ]
@@ -85,7 +85,7 @@ class ContactList(TenantModel):
         return self.name
 
 
-class Subscription(TenantModel):
+class Subscription(HotTenantModel):
     """One contact on one list. Its history is in `SubscriptionChange`."""
 
     class Status(models.TextChoices):
@@ -102,7 +102,7 @@ class Subscription(TenantModel):
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
-    class Meta(TenantModel.Meta):
+    class Meta(HotTenantModel.Meta):
         constraints = [
             models.UniqueConstraint(fields=["contact_list", "contact"], name="subscription_unique"),
         ]
@@ -114,7 +114,7 @@ class Subscription(TenantModel):
         ]
 
 
-class SubscriptionChange(TenantModel):
+class SubscriptionChange(HotTenantModel):
     """A change of a subscription, with the consent it rests on. Rows are only ever added."""
 
     subscription = models.ForeignKey(Subscription, on_delete=models.CASCADE, related_name="changes")
@@ -125,7 +125,7 @@ class SubscriptionChange(TenantModel):
     ip_address = models.GenericIPAddressField(null=True)
     user_agent = models.CharField(max_length=300, blank=True)
 
-    class Meta(TenantModel.Meta):
+    class Meta(HotTenantModel.Meta):
         pass
 
 
@@ -194,11 +194,13 @@ class Import(TenantModel):
     path = models.CharField(max_length=300)  # below MEDIA_ROOT, made by us
     size_bytes = models.BigIntegerField()
     dialect = models.JSONField(default=dict)  # encoding, delimiter, header, first rows
-    mapping = models.JSONField(default=dict)  # column index -> field or "attributes.<key>"
+    mapping = models.JSONField(default=list)  # a target for each column (`import_mapping`)
     contact_list = models.ForeignKey(ContactList, on_delete=models.SET_NULL, null=True)
     on_duplicate = models.CharField(max_length=8, choices=OnDuplicate, default=OnDuplicate.UPDATE)
     consent_text = models.CharField(max_length=500, blank=True)
-    bytes_done = models.BigIntegerField(default=0)
+    bytes_done = models.BigIntegerField(default=0)  # whole rows before this offset are committed
+    cursor = models.JSONField(default=dict)  # row number and error file's length at `bytes_done`
+    claim = models.UUIDField(null=True)  # the run that holds the import; another one stops
     counts = models.JSONField(default=dict)  # rows, valid, new, updated, skipped, bad, by reason
     problem = models.CharField(max_length=500, blank=True)
     errors_path = models.CharField(max_length=300, blank=True)
