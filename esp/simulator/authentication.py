@@ -163,12 +163,18 @@ class Authenticator:
         domain = mail_from.rpartition("@")[2] or helo
         try:
             result = _SpfQuery(self._zones, ip, mail_from, helo).check()[0]
-        except (spf.TempError, spf.PermError) as error:
-            result = "temperror" if isinstance(error, spf.TempError) else "permerror"
+        except spf.TempError:
+            result = "temperror"
+        except Exception:
+            # PermError, or what pyspf's parsing meets in a malformed address or record.
+            result = "permerror"
         return str(result).lower(), normal_name(domain)
 
     def _dkim(self, raw: bytes) -> tuple[DkimVerdict, ...]:
-        check = _DkimCheck(raw)
+        try:
+            check = _DkimCheck(raw)
+        except (dkim.DKIMException, IndexError):
+            return ()  # not a message at all, so nobody signed it
         headers = [value for name, value in check.headers if name.lower() == b"dkim-signature"]
         return tuple(
             self._signature(raw, index, value)
@@ -180,8 +186,9 @@ class Authenticator:
         about = (normal_name(tags.get("d", "")), tags.get("s", ""), tags.get("a", ""))
         try:
             holds = _DkimCheck(raw).verify(index, dnsfunc=self._key_text)
-        except dkim.DKIMException as error:
-            return DkimVerdict(*about, "permerror", str(error))
+        except Exception as error:
+            # dkimpy raises what its parsing meets (KeyError, ValueError, ...) for malformed tags.
+            return DkimVerdict(*about, "permerror", f"{type(error).__name__}: {error}")
         return DkimVerdict(*about, "pass" if holds else "fail")
 
     def _key_text(self, name: bytes, timeout: float = 5) -> bytes | None:
