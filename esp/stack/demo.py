@@ -182,7 +182,7 @@ class Demo:
 
     def _site_answers(self) -> bool:
         try:
-            with urllib.request.urlopen(self.ports.site_url + "/", timeout=5):  # noqa: S310
+            with urllib.request.urlopen(self.ports.site_url + "/healthz", timeout=5):  # noqa: S310
                 return True
         except urllib.error.HTTPError as error:
             error.close()

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Finds a Python that can do the job and lets it set up the checkout: setup.sh embedded|dev|node
+# `setup.sh --probe` only says whether there is one that could.
 # PYTHON=/path/to/python chooses one.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -19,5 +20,8 @@ done
 if [ -z "$found" ]; then
     echo "Python 3.11 or newer is needed and none was found: install it (Debian, Ubuntu: apt-get install python3 python3-venv) or name one with PYTHON=/path/to/python." >&2
     exit 1
+fi
+if [ "${1:-}" = --probe ]; then
+    exec "$found" -c 'import venv, ensurepip'
 fi
 exec "$found" -I esp/stack/bootstrap.py "$@"
