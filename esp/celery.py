@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 
 from celery import Celery
-from celery.schedules import schedule
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "esp.settings")
 os.environ.setdefault("MAILWRIGHT_PROCESS", "worker")
@@ -41,7 +40,11 @@ app.conf.update(
         "feedback.*": {"queue": "feedback"},
         "audience.*": {"queue": "imports"},
     },
-    beat_schedule={},
+    beat_schedule={
+        "dispatch-wake": {"task": "dispatch.wake", "schedule": 2.0, "options": {"expires": 2}},
+        "dispatch-expire": {"task": "dispatch.expire", "schedule": 10.0},
+        "dispatch-partitions": {"task": "dispatch.make_partitions", "schedule": 6 * 3600.0},
+    },
 )
 app.autodiscover_tasks(
     [
@@ -56,5 +59,3 @@ app.autodiscover_tasks(
         "sending.dispatch",
     ]
 )
-
-__all__ = ["app", "schedule"]

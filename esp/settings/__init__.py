@@ -228,6 +228,7 @@ SIMULATOR_URL = ENV.simulator_url
 DELIVERY_CONCURRENCY = ENV.delivery_concurrency
 DELIVERY_SLICE_SECONDS = 10.0
 DELIVERY_LEASE_SECONDS = 180
+DELIVERY_PUMPS = ENV.delivery_pumps  # delivery tasks a stream that go round at once
 
 LOGGING = {
     "version": 1,

@@ -41,6 +41,7 @@ class Environment:
     product_domain: str
     simulator_url: str
     delivery_concurrency: int
+    delivery_pumps: int
 
     def database_for(self, process: str) -> dict[str, Any]:
         """Return Django's database entry for `web`, `worker` or `owner`."""
@@ -130,6 +131,7 @@ def _read(env: Env) -> Environment:
         product_domain=product_domain,
         simulator_url=env.str("SIMULATOR_URL", ""),
         delivery_concurrency=env.int("DELIVERY_CONCURRENCY", 40),
+        delivery_pumps=env.int("DELIVERY_PUMPS", 2),
     )
 
 

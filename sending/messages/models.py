@@ -39,7 +39,6 @@ class Batch(TenantModel):
     label = models.CharField(max_length=200)
     status = models.CharField(max_length=10, choices=Status, default=Status.RUNNING)
     priority = models.SmallIntegerField(default=0)
-    claimed_at = models.DateTimeField(null=True)  # fair turns: the longest unserved comes first
     created_at = models.DateTimeField(auto_now_add=True)
     finished_at = models.DateTimeField(null=True)
 
@@ -50,10 +49,8 @@ class Batch(TenantModel):
             ),
         ]
         indexes = [
-            # The claim's turn-taking: running batches of a stream.
-            models.Index(
-                fields=["stream", "claimed_at"], condition=Q(status="running"), name="batch_turns"
-            ),
+            # The claim's turns: running batches of a stream.
+            models.Index(fields=["stream"], condition=Q(status="running"), name="batch_turns"),
         ]
 
 
@@ -160,6 +157,8 @@ class QueueEntry(models.Model):
         indexes = [
             # The claim: due entries of a batch, oldest first.
             models.Index(fields=["batch_id", "due_at"], name="queue_due"),
+            # What has waited too long, in whatever state (`dispatch.expire`).
+            models.Index(fields=["expires_at"], name="queue_expiry"),
             # "Deferred" on the live page.
             models.Index(fields=["batch_id"], condition=Q(attempts__gt=0), name="queue_deferred"),
         ]

@@ -1,0 +1,209 @@
+"""Turn a leased message into bytes for the wire: render, address, assemble, sign.
+
+All that messages of one content share (parsed templates, signers, sender) is made once and kept.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from deliverability.ips.selectors import SourceIp
+from django.conf import settings
+
+from deliverability.domains.selectors import SendingIdentity, sending_identity
+from esp.kit.keys import signing_key
+from esp.lib.addresses import Address, parse_address
+from esp.lib.ids import encode
+from esp.lib.tokens import TrackKind, TrackToken
+from sending.content.mime import Attachment, Envelope, build_message
+from sending.content.render import Renderer
+from sending.content.types import CompiledContent, RenderContext
+from sending.dispatch.claims import Job
+from sending.engine import ports, verp
+from sending.engine.signing import SIGNED_HEADERS, Signer, sign
+from sending.messages.models import MessageContent, Stream
+from sending.messages.services import ensure_compiled
+from tenants.directory.models import Tenant
+
+_SIGNED = (*SIGNED_HEADERS, "List-Id", "CFBL-Address")
+_KEPT_SECONDS = 60.0  # a domain that lost its verification stops within this time
+_KEPT_CONTENTS = 200
+
+
+class ContentUnusable(Exception):
+    """The content cannot be sent; the text says why, and the message bounces with it."""
+
+
+@dataclass(frozen=True)
+class ReadyContent:
+    """What messages of one content share."""
+
+    renderer: Renderer
+    sender: Address
+    reply_to: tuple[Address, ...]
+    identity: SendingIdentity
+    signers: tuple[Signer, ...]
+    attachments: tuple[Attachment, ...]
+    headers: dict[str, str]
+    postal_address: str
+    list_id: str | None
+    track_opens: bool
+    track_clicks: bool
+    loaded_at: float
+
+
+class ContentCache:
+    """Loads contents through `run_in_database` (a thread with a connection), keeps the latest."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._kept: OrderedDict[uuid.UUID, ReadyContent] = OrderedDict()
+
+    def get(self, content_id: uuid.UUID) -> ReadyContent | None:
+        """Return a content that was loaded a short while ago, or None."""
+        ready = self._kept.get(content_id)
+        if ready is None or self._clock() - ready.loaded_at > _KEPT_SECONDS:
+            return None
+        self._kept.move_to_end(content_id)
+        return ready
+
+    def load(self, content_id: uuid.UUID) -> ReadyContent:
+        """Read, compile where needed, parse and keep a content; raises ContentUnusable."""
+        ready = self._load(content_id)
+        self._kept[content_id] = ready
+        while len(self._kept) > _KEPT_CONTENTS:
+            self._kept.popitem(last=False)
+        return ready
+
+    def _load(self, content_id: uuid.UUID) -> ReadyContent:
+        content = MessageContent.unscoped.filter(pk=content_id).first()
+        if content is None:
+            raise ContentUnusable("The content of this message is gone.")
+        identity = sending_identity(content.domain_id)
+        if identity is None or not identity.is_verified:
+            host = content.from_email.rpartition("@")[2]
+            raise ContentUnusable(f"The domain {host} is not verified any more.")
+        compiled = CompiledContent.from_json(ensure_compiled(content_id))
+        tenant = Tenant.objects.get(pk=content.tenant_id)
+        sender = replace(parse_address(content.from_email), display=content.from_name)
+        return ReadyContent(
+            renderer=Renderer(compiled),
+            sender=sender,
+            reply_to=(parse_address(content.reply_to),) if content.reply_to else (),
+            identity=identity,
+            signers=tuple(
+                Signer(identity.name, key.selector, key.algorithm, key.private_pem.encode())  # type: ignore[arg-type]
+                for key in identity.keys
+            ),
+            attachments=tuple(_attachment(entry) for entry in content.attachments),
+            headers=dict(content.headers),
+            postal_address=tenant.postal_address,
+            list_id=_list_id(content, tenant, identity),
+            track_opens=content.track_opens,
+            track_clicks=content.track_clicks,
+            loaded_at=self._clock(),
+        )
+
+
+def _list_id(content: MessageContent, tenant: Tenant, identity: SendingIdentity) -> str | None:
+    """Return the List-Id (RFC 2919) of mail to lists."""
+    if not content.list_ids:
+        return None
+    name = "".join(char for char in tenant.name if char.isalnum() or char in " -_").strip()
+    return f"{name} <{encode(content.list_ids[0])}.{identity.return_path_domain}>"
+
+
+def _attachment(entry: dict[str, Any]) -> Attachment:
+    if "path" in entry:
+        data = (Path(settings.MEDIA_ROOT) / entry["path"]).read_bytes()
+    else:
+        data = base64.b64decode(entry["content"])
+    return Attachment(
+        filename=entry["filename"],
+        content=data,
+        content_type=entry.get("content_type") or "application/octet-stream",
+        content_id=entry.get("content_id") or None,
+    )
+
+
+def track_url(job: Job, kind: TrackKind, index: int = 0) -> str:
+    """Return the address that stands for `kind` in the message of `job`."""
+    token = TrackToken(job.tenant_id, job.message_id, kind, index).pack(signing_key("tracking"))
+    letter = {
+        TrackKind.OPEN: "o",
+        TrackKind.CLICK: "c",
+        TrackKind.UNSUBSCRIBE: "u",
+        TrackKind.PREFERENCES: "p",
+        TrackKind.VIEW: "v",
+    }[kind]
+    return f"{settings.SITE_URL}/t/{letter}/{token}"
+
+
+def render_context(job: Job, content: ReadyContent) -> RenderContext:
+    """Return what the content of `job` is filled with."""
+    clicks = content.track_clicks
+    return RenderContext(
+        variables=job.variables,
+        unsubscribe_url=track_url(job, TrackKind.UNSUBSCRIBE),
+        preferences_url=track_url(job, TrackKind.PREFERENCES),
+        view_url=track_url(job, TrackKind.VIEW),
+        postal_address=content.postal_address,
+        link_url=(lambda index: track_url(job, TrackKind.CLICK, index)) if clicks else None,
+        pixel_url=track_url(job, TrackKind.OPEN) if content.track_opens else None,
+        now=job.created_at,
+    )
+
+
+def build_envelope(job: Job, content: ReadyContent) -> ports.Envelope:
+    """Return the signed message of `job` with its envelope.
+
+    The Message-ID and the Date are the same for every try, so that a receiver that got the message
+    twice after a crash can tell. Raises ContentError or InvalidInput for content that fails.
+    """
+    identity = content.identity
+    domain = identity.return_path_domain
+    is_broadcast = job.stream == Stream.BROADCAST
+    key = signing_key("verp")
+    unsubscribe = (
+        track_url(job, TrackKind.UNSUBSCRIBE),
+        f"mailto:{verp.unsubscribe_address(job.message_id, key=key, domain=domain)}",
+    )
+    recipient = parse_address(job.recipient, allow_display=False, allow_smtputf8=True)
+    envelope = Envelope(
+        sender=content.sender,
+        to=[replace(recipient, display=job.recipient_name)],
+        message_id=f"<{encode(job.message_id)}@{domain}>",
+        date=job.created_at,
+        reply_to=content.reply_to,
+        list_unsubscribe=unsubscribe if is_broadcast else (),
+        list_id=content.list_id,
+        feedback_id=(f"{encode(job.batch_id)}:{encode(job.tenant_id)}:{job.stream}:mailwright"),
+        cfbl_address=f"{verp.feedback_address(domain)}; report=arf",
+        custom=content.headers,
+    )
+    data = build_message(
+        envelope=envelope,
+        rendered=content.renderer.render(render_context(job, content)),
+        attachments=content.attachments,
+        boundary=encode(job.message_id),
+    )
+    timestamp = int(job.created_at.timestamp())
+    return ports.Envelope(
+        message_id=job.message_id,
+        mail_from=verp.return_path(job.message_id, key=key, domain=domain),
+        rcpt_to=recipient.addr_spec,
+        domain=job.domain,
+        data=sign(data, content.signers, headers=_SIGNED, timestamp=timestamp),
+    )
+
+
+def as_source(source: SourceIp) -> ports.Source:
+    """Return the engine's form of a source IP."""
+    return ports.Source(id=str(source.id), address=source.address, ehlo_name=source.ehlo_name)

@@ -1,0 +1,69 @@
+"""The dispatch room's tasks: slices of delivery, and the sweeps that find what wake-ups lost."""
+
+from __future__ import annotations
+
+import atexit
+from functools import lru_cache
+
+from celery import shared_task
+from django.conf import settings
+from django.utils import timezone
+
+from esp.kit.jobs import enqueue_now
+from esp.kit.partitions import ensure_partitions
+from sending.dispatch import jobs, pumps
+from sending.dispatch.claims import has_due
+from sending.dispatch.results import expire_overdue
+from sending.dispatch.worker import DeliveryWorker
+
+
+@lru_cache(maxsize=2)
+def _worker(stream: str) -> DeliveryWorker:
+    worker = DeliveryWorker(stream)
+    atexit.register(worker.close)
+    return worker
+
+
+def _deliver(stream: str) -> None:
+    worker = _worker(stream)
+    pumps.beat(stream, worker.name, seconds=settings.DELIVERY_SLICE_SECONDS)
+    summary = worker.run_slice()
+    if summary.is_idle:
+        pumps.end(stream, worker.name)
+    else:
+        enqueue_now(jobs.DELIVER[stream])
+
+
+@shared_task(name=jobs.DELIVER_TRANSACTIONAL)
+def deliver_transactional() -> None:
+    """Deliver transactional messages for a slice, and go on while there are some."""
+    _deliver("transactional")
+
+
+@shared_task(name=jobs.DELIVER_BROADCAST)
+def deliver_broadcast() -> None:
+    """Deliver broadcast messages for a slice, and go on while there are some."""
+    _deliver("broadcast")
+
+
+@shared_task(name=jobs.WAKE)
+def wake() -> None:
+    """Start the delivery tasks that are missing for due messages."""
+    now = timezone.now()
+    for stream, job in jobs.DELIVER.items():
+        if has_due(stream, now):
+            for _ in range(settings.DELIVERY_PUMPS - pumps.alive(stream)):
+                enqueue_now(job)
+
+
+@shared_task(name=jobs.EXPIRE)
+def expire() -> None:
+    """End messages whose life is over."""
+    while expire_overdue(now=timezone.now()) >= 5000:
+        pass
+
+
+@shared_task(name=jobs.PARTITIONS)
+def make_partitions() -> None:
+    """Make the tables of the months to come."""
+    ensure_partitions(timezone.now().date())

@@ -1,0 +1,175 @@
+"""A delivery worker: the engine's event loop in a worker process, wired to queue and keys.
+
+The loop and its connections live as long as the process; each task runs one slice on it. All
+database work happens in one thread beside the loop, on one connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import os
+import random
+import socket
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import dns.resolver
+from deliverability.ips.selectors import sources_for
+from django.conf import settings
+from django.db import close_old_connections
+
+from esp.lib.backoff import SCHEDULES, Schedule
+from esp.lib.clock import SystemClock
+from sending.dispatch import results
+from sending.dispatch.claims import Job, claim, give_back
+from sending.dispatch.contents import (
+    ContentCache,
+    ContentUnusable,
+    ReadyContent,
+    as_source,
+    build_envelope,
+)
+from sending.engine.mx import MxSettings
+from sending.engine.pool import Deliverer, make_deliverer
+from sending.engine.recorder import Result
+from sending.engine.runner import Prepared, SliceSettings, SliceSummary, run_slice
+from sending.engine.session import SessionSettings
+
+T = TypeVar("T")
+
+
+def schedule_for(stream: str) -> Schedule:
+    """Return how patient `stream` is under the configured profile."""
+    profile = settings.RETRY_PROFILE
+    return SCHEDULES["rehearsal" if profile == "rehearsal" else stream]
+
+
+def mx_settings() -> MxSettings:
+    """Return the look-up settings: the configured resolvers, else the system's."""
+    servers = settings.DNS_RESOLVERS
+    hosts = tuple(server.rsplit(":", 1)[0] for server in servers)
+    port = int(servers[0].rsplit(":", 1)[1]) if servers and ":" in servers[0] else 53
+    if not servers:
+        hosts = tuple(str(host) for host in dns.resolver.Resolver().nameservers)
+    return MxSettings(nameservers=hosts, port=port, allow_private=settings.ALLOW_PRIVATE_MX)
+
+
+class DeliveryWork:
+    """Implements the engine's `Work` for one stream over the queue of record."""
+
+    def __init__(
+        self, stream: str, *, database: ThreadPoolExecutor, name: str, clock: SystemClock
+    ) -> None:
+        self._stream = stream
+        self._database = database
+        self._name = name
+        self._clock = clock
+        self._contents = ContentCache()
+        self._loading: dict[uuid.UUID, asyncio.Task[ReadyContent]] = {}
+        self._schedule = schedule_for(stream)
+        self._random = random.Random()  # noqa: S311 (which source IP is next is no secret)
+
+    async def _in_database(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._database, work)
+
+    async def claim(self, limit: int, avoid: frozenset[str]) -> Sequence[Job]:
+        """Lease due messages; those that must not leave any more are ended here."""
+        return await self._in_database(lambda: self._claim(limit, avoid))
+
+    def _claim(self, limit: int, avoid: frozenset[str]) -> list[Job]:
+        now = self._clock.now()
+        jobs = claim(
+            stream=self._stream,
+            limit=limit,
+            worker=self._name,
+            now=now,
+            lease=dt.timedelta(seconds=settings.DELIVERY_LEASE_SECONDS),
+            avoid=avoid,
+        )
+        results.drop([job for job in jobs if job.suppressed or job.has_left], now=now)
+        return [job for job in jobs if not (job.suppressed or job.has_left)]
+
+    def destination(self, job: Job) -> str:
+        return job.domain
+
+    async def prepare(self, job: Job) -> Prepared:
+        """Render, assemble and sign; raises for content that cannot be sent."""
+        content = self._contents.get(job.content_id)
+        if content is None:
+            content = await self._load(job.content_id)
+        sources = sources_for(job.tenant_id, job.stream, load=False)
+        if sources is None:
+            sources = await self._in_database(lambda: sources_for(job.tenant_id, job.stream))
+        assert sources is not None
+        source = as_source(self._random.choice(sources))
+        return Prepared(build_envelope(job, content), source)
+
+    async def _load(self, content_id: uuid.UUID) -> ReadyContent:
+        """Load a content once, however many messages wait for it."""
+        task = self._loading.get(content_id)
+        if task is None:
+            task = asyncio.create_task(self._in_database(lambda: self._contents.load(content_id)))
+            self._loading[content_id] = task
+            task.add_done_callback(lambda _: self._loading.pop(content_id, None))
+        return await asyncio.shield(task)
+
+    async def record(self, batch: Sequence[Result[Job]]) -> None:
+        """Write what came of a batch, in one transaction."""
+        verdicts = [results.judge(result.job, result.outcome, self._schedule) for result in batch]
+        await self._in_database(lambda: results.record(verdicts, worker=self._name))
+
+    async def give_back(self, jobs: Sequence[Job]) -> None:
+        """Hand back leases that were not used."""
+        ids = [job.message_id for job in jobs]
+        now = self._clock.now()
+        await self._in_database(lambda: give_back(ids, worker=self._name, now=now))
+
+
+class DeliveryWorker:
+    """The loop, the connections and the database thread of one worker process."""
+
+    def __init__(self, stream: str) -> None:
+        self.name = f"{socket.gethostname()[:30]}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._clock = SystemClock()
+        self._loop = asyncio.new_event_loop()
+        self._database = ThreadPoolExecutor(1, thread_name_prefix="database")
+        self._work = DeliveryWork(
+            stream, database=self._database, name=self.name, clock=self._clock
+        )
+        self._deliverer: Deliverer | None = None
+
+    def run_slice(self, *, seconds: float | None = None) -> SliceSummary:
+        """Deliver for a slice of `seconds`; returns its counts. Raises what the engine raises."""
+        self._database.submit(close_old_connections).result()
+        return self._loop.run_until_complete(self._slice(seconds))
+
+    async def _slice(self, seconds: float | None) -> SliceSummary:
+        if self._deliverer is None:
+            self._deliverer = make_deliverer(
+                mx=mx_settings(),
+                session=SessionSettings(port=settings.SMTP_PORT),
+                clock=self._clock,
+            )
+        return await run_slice(
+            self._work,
+            self._deliverer,
+            settings=SliceSettings(
+                duration_seconds=seconds or settings.DELIVERY_SLICE_SECONDS,
+                concurrency=settings.DELIVERY_CONCURRENCY,
+            ),
+            clock=self._clock,
+        )
+
+    def close(self) -> None:
+        """Close connections, loop and thread."""
+        if self._deliverer is not None:
+            self._loop.run_until_complete(self._deliverer.close())
+        self._loop.close()
+        self._database.submit(close_old_connections).result()
+        self._database.shutdown()
+
+
+__all__ = ["ContentUnusable", "DeliveryWork", "DeliveryWorker", "mx_settings", "schedule_for"]
