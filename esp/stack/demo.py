@@ -96,7 +96,9 @@ class Demo:
             self.var / "embedded.env",
             demo_values(var=self.var, ports=self.ports, servers=servers),
         )
-        simulator = simulator_program(root=ROOT, logs=self.logs, environment=environment)
+        simulator = simulator_program(
+            root=ROOT, logs=self.logs, environment=environment, ports=self.ports
+        )
         supervisor.start(simulator)
         supervisor.watch()
         _say("Preparing the database ...")

@@ -14,6 +14,7 @@ from esp.stack.machine import LOOPBACK, require_free_port
 from esp.stack.supervisor import MARK, Program
 
 INBOUND_HOST = "127.0.1.1"
+PRODUCT_DOMAIN = "mailwright.test"
 # Set outside, these would make the demo a different one from run to run.
 _FROM_OUTSIDE = ("DATABASE_URL", "DJANGO_SETTINGS_MODULE", "MAILWRIGHT_PROCESS", "DEBUG")
 
@@ -75,6 +76,7 @@ def demo_values(*, var: Path, ports: Ports, servers: Mapping[str, str]) -> dict[
         "DEMO": "1",
         "SECRET_KEY": _kept_secret(var / "demo-secret.json"),
         "SITE_URL": ports.site_url,
+        "PRODUCT_DOMAIN": PRODUCT_DOMAIN,
         "SMTP_PORT": str(ports.smtp),
         "DNS_RESOLVERS": f"{LOOPBACK}:{ports.dns}",
         "INBOUND_LISTEN": f"{INBOUND_HOST}:{ports.smtp}",
@@ -92,14 +94,19 @@ def write_embedded_env(path: Path, values: Mapping[str, str]) -> None:
     fresh.replace(path)
 
 
-def simulator_program(*, root: Path, logs: Path, environment: Mapping[str, str]) -> Program:
-    """Return the simulated internet; it takes its addresses from the same names as the settings."""
+def simulator_program(
+    *, root: Path, logs: Path, environment: Mapping[str, str], ports: Ports
+) -> Program:
+    """Return the simulated internet; its mailboxes are kept beside the logs."""
+    command = [
+        sys.executable, "-m", "esp.simulator", "--profile", "demo",
+        "--data", str(logs.parent / "simulator"),
+        "--http", f"{LOOPBACK}:{ports.simulator}", "--dns", f"{LOOPBACK}:{ports.dns}",
+        "--smtp-port", str(ports.smtp), "--mx-of-product", INBOUND_HOST,
+        "--site-url", ports.site_url, "--feedback-address", f"fbl@bounces.{PRODUCT_DOMAIN}",
+    ]  # fmt: skip
     return Program(
-        name="simulator",
-        command=[sys.executable, "-m", "esp.simulator", "--profile", "demo"],
-        environment=environment,
-        folder=root,
-        logs=logs,
+        name="simulator", command=command, environment=environment, folder=root, logs=logs
     )
 
 
