@@ -1,0 +1,224 @@
+"""Where mail for a domain goes: MX look-up with implicit MX, null MX, limits and a cache."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import dns.asyncresolver
+import dns.exception
+import dns.name
+import dns.rdatatype
+import dns.resolver
+
+from esp.lib.clock import Clock
+from sending.engine.addresses import ascii_domain
+from sending.engine.cache import TtlCache
+from sending.engine.ports import Address, AddressAnswer, MxAnswer, MxHost
+
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class MxSettings:
+    """How to ask and how much to believe.
+
+    `allow_private` lets mail go to private and loopback addresses: for the simulated internet and
+    the tests only, since otherwise anybody's MX record could aim our connections at our own
+    network. `own_addresses` are never connected to: mail for ourselves by this way is a loop.
+    """
+
+    nameservers: tuple[str, ...]
+    port: int = 53
+    timeout_seconds: float = 3.0
+    lifetime_seconds: float = 8.0
+    max_hosts: int = 5
+    max_addresses: int = 4
+    cache_size: int = 50_000
+    min_ttl_seconds: float = 30.0
+    max_ttl_seconds: float = 3600.0
+    negative_ttl_seconds: float = 300.0
+    # RFC 2308 section 7.1: a server failure may be cached, five minutes at most.
+    failure_ttl_seconds: float = 10.0
+    allow_private: bool = False
+    own_addresses: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the DNS said to one question; `records` are strings as the question's type has them."""
+
+    status: Literal["found", "empty", "nxdomain", "temporary"]
+    records: tuple[str, ...] = ()
+    ttl: float = 0.0
+    text: str = ""
+
+
+class MxResolver:
+    """Implements `ports.Resolver` over dnspython; one per event loop."""
+
+    def __init__(
+        self, settings: MxSettings, *, clock: Clock, rng: random.Random | None = None
+    ) -> None:
+        self._settings = settings
+        self._rng = rng or random.SystemRandom()
+        self._cache: TtlCache[tuple[str, str], _Found] = TtlCache(
+            size=settings.cache_size, clock=clock
+        )
+        self._under_way: dict[tuple[str, str], asyncio.Task[_Found]] = {}
+        self._resolver = dns.asyncresolver.Resolver(configure=False)
+        self._resolver.nameservers = list(settings.nameservers)
+        self._resolver.port = settings.port
+        self._resolver.timeout = settings.timeout_seconds
+        self._resolver.lifetime = settings.lifetime_seconds
+
+    async def close(self) -> None:
+        """Stop the look-ups under way."""
+        tasks = list(self._under_way.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def mx(self, domain: str) -> MxAnswer:
+        """Return the mail servers of `domain` in the order to try (RFC 5321 section 5.1)."""
+        try:
+            name = ascii_domain(domain)
+        except ValueError as error:
+            return _no_mail(domain, f"{domain!r}: {error}")
+        found = await self._look_up(name, "MX")
+        if found.status == "nxdomain":
+            return _no_mail(name, f"The domain {name} does not exist (NXDOMAIN).")
+        if found.status == "temporary":
+            return _not_now(name, f"Looking up the MX records of {name} failed: {found.text}")
+        if found.status == "found":
+            return self._explicit(name, found)
+        return await self._implicit(name)
+
+    async def addresses(self, host: str, *, version: int) -> AddressAnswer:
+        """Return at most `max_addresses` addresses of `host`, each judged whether we may go there.
+
+        `version` is 4 or 6. The order is drawn anew each time, to spread the load.
+        """
+        try:
+            name = ascii_domain(host)
+        except ValueError as error:
+            return AddressAnswer(host, is_missing=True, text=str(error))
+        found = await self._look_up(name, "A" if version == 4 else "AAAA")
+        if found.status == "temporary":
+            return AddressAnswer(host, text=f"Looking up {host} failed: {found.text}.")
+        if found.status == "nxdomain":
+            return AddressAnswer(host, is_missing=True, text=f"{host} does not exist.")
+        if found.status == "empty":
+            return AddressAnswer(host, text=f"{host} has no IPv{version} address.")
+        chosen = self._rng.sample(found.records, len(found.records))[: self._settings.max_addresses]
+        return AddressAnswer(host, tuple(Address(ip, self._refusal(ip)) for ip in chosen))
+
+    def _explicit(self, name: str, found: _Found) -> MxAnswer:
+        hosts = []
+        for record in found.records:
+            preference, _, target = record.partition(" ")
+            if target:
+                hosts.append(MxHost(target, int(preference)))
+        if not hosts:
+            # RFC 7505: a lone MX of "." says that the domain accepts no mail at all. Among other
+            # records it is a mistake, and the others are used.
+            return _no_mail(name, f"The domain {name} accepts no mail (null MX, RFC 7505).")
+        return MxAnswer(name, self._ordered(hosts))
+
+    async def _implicit(self, name: str) -> MxAnswer:
+        """No MX: the domain's own address is its mail server (RFC 5321 section 5.1)."""
+        answers = [await self._look_up(name, kind) for kind in ("A", "AAAA")]
+        if any(answer.status == "found" for answer in answers):
+            return MxAnswer(name, (MxHost(name, 0),))
+        if any(answer.status == "temporary" for answer in answers):
+            return _not_now(name, f"Looking up the address of {name} failed.")
+        return _no_mail(name, f"The domain {name} has neither a mail server nor an address.")
+
+    def _ordered(self, hosts: Sequence[MxHost]) -> tuple[MxHost, ...]:
+        """Sort by preference, equals in random order (RFC 5321 section 5.1), and cut the list."""
+        unique = {host.name: host for host in sorted(hosts, key=lambda h: -h.preference)}
+        shuffled = self._rng.sample(list(unique.values()), len(unique))
+        shuffled.sort(key=lambda host: host.preference)
+        return tuple(shuffled[: self._settings.max_hosts])
+
+    def _refusal(self, ip: str) -> str:
+        if ip in self._settings.own_addresses:
+            return f"{ip} is an address of this system: delivering there would loop"
+        if not self._settings.allow_private and not is_public(ipaddress.ip_address(ip)):
+            return f"{ip} is not a public address"
+        return ""
+
+    async def _look_up(self, name: str, kind: str) -> _Found:
+        """Ask the cache, else the DNS; the same question asked twice at once is sent once."""
+        key = (name, kind)
+        cached = self._cache.get(key)
+        if cached is not None:
+            return cached
+        task = self._under_way.get(key)
+        if task is None:
+            task = asyncio.create_task(self._ask(name, kind))
+            self._under_way[key] = task
+            task.add_done_callback(lambda _: self._under_way.pop(key, None))
+        # Shielded: one message given up must not take the answer from the others that wait.
+        found = await asyncio.shield(task)
+        self._cache.put(key, found, seconds=self._lifetime(found))
+        return found
+
+    def _lifetime(self, found: _Found) -> float:
+        settings = self._settings
+        if found.status == "temporary":
+            return settings.failure_ttl_seconds
+        if found.status != "found":
+            return settings.negative_ttl_seconds
+        return min(max(found.ttl, settings.min_ttl_seconds), settings.max_ttl_seconds)
+
+    async def _ask(self, name: str, kind: str) -> _Found:
+        try:
+            answer = await self._resolver.resolve(
+                dns.name.from_text(name), kind, search=False, raise_on_no_answer=False
+            )
+        except (dns.resolver.NXDOMAIN, dns.resolver.YXDOMAIN, dns.name.LabelTooLong):
+            return _Found("nxdomain")
+        except dns.resolver.NoNameservers:
+            return _Found("temporary", text="every name server failed (SERVFAIL)")
+        except dns.exception.Timeout:
+            return _Found("temporary", text="the name servers did not answer in time")
+        # dnspython follows at most 16 CNAMEs and raises ChainTooLong for a loop.
+        except (dns.exception.DNSException, OSError) as error:
+            return _Found("temporary", text=f"{type(error).__name__}: {error}")
+        if answer.rrset is None:
+            return _Found("empty")
+        return _Found("found", _records(answer), float(answer.rrset.ttl))
+
+
+def is_public(ip: IpAddress) -> bool:
+    """Tell whether `ip` is a unicast address of the public Internet (IANA special registries)."""
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour
+        if inner is not None:
+            return is_public(inner)
+    return ip.is_global and not ip.is_multicast
+
+
+def _records(answer: dns.resolver.Answer) -> tuple[str, ...]:
+    """Return the answer's records as text; an MX as "preference target", target "" for "."."""
+    if answer.rdtype == dns.rdatatype.MX:
+        return tuple(
+            f"{record.preference} {record.exchange.to_text(omit_final_dot=True).lower()}"
+            if record.exchange != dns.name.root
+            else f"{record.preference} "
+            for record in answer
+        )
+    return tuple(record.address for record in answer)
+
+
+def _no_mail(domain: str, text: str) -> MxAnswer:
+    return MxAnswer(domain, kind="bounced", classification="hard/invalid-domain", text=text)
+
+
+def _not_now(domain: str, text: str) -> MxAnswer:
+    return MxAnswer(domain, kind="deferred", classification="soft/network-error", text=text)
