@@ -136,7 +136,7 @@ def _compile_html(
         protected.check_complete(html)
         tree = LexborHTMLParser(html)
         found = mark_links(tree, protected)
-        text = _text_part(tree, protected)
+        text = _text_part(tree, protected, html)
         html = _neutral(tree.html or "", protected, "&#123;")
     except ContentError as error:
         error.field = "body"
@@ -145,13 +145,15 @@ def _compile_html(
     return protected.restore(html), text, found
 
 
-def _text_part(tree: LexborHTMLParser, protected: Protected) -> str:
+def _text_part(tree: LexborHTMLParser, protected: Protected, html: str) -> str:
     word = protected.word
 
     def block_word(comment: str) -> str | None:
         return comment if word.fullmatch(comment) else None
 
-    text = _neutral(html_to_text(tree, block_word=block_word), protected, "{ ")
+    before, after = _blocks_outside_body(html, protected)
+    text = before + html_to_text(tree, block_word=block_word) + after
+    text = _neutral(text, protected, "{ ")
     text = protected.restore_plain(text)
     try:
         compile_template(text, html=False)
@@ -162,6 +164,20 @@ def _text_part(tree: LexborHTMLParser, protected: Protected) -> str:
             code="text-part",
         ) from error
     return text
+
+
+def _blocks_outside_body(html: str, protected: Protected) -> tuple[str, str]:
+    """Return the placeholders of Liquid blocks before and after the body, such as assignments."""
+    found: tuple[list[str], list[str]] = ([], [])
+    side: int | None = 0
+    for piece in MarkupScanner(html, max_depth=MAX_DEPTH_COMPILED, own=True).pieces():
+        if piece.name == "body":
+            side = None if piece.kind == "open" else 1
+        if piece.kind == "comment" and side is not None:
+            word = html[piece.start + 4 : piece.end - 3]
+            if protected.word.fullmatch(word):
+                found[side].append(word)
+    return "".join(found[0]), "".join(found[1])
 
 
 def _neutral(text: str, protected: Protected, brace: str) -> str:
@@ -193,7 +209,8 @@ def _insert(html: str, first: str, last: str) -> str:
             closed = piece
     assert opened is not None
     end = closed.start if closed else len(html)
-    head = html if html[:9].lower() == "<!doctype" else f"<!DOCTYPE html>{html}"
+    has_doctype = "<!doctype" in html[: opened.start].lower()
+    head = html if has_doctype else f"<!DOCTYPE html>{html}"
     shift = len(head) - len(html)
     start, end = opened.end + shift, end + shift
     return f"{head[:start]}{first}{head[start:end]}{last}{head[end:]}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import html
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,7 +17,6 @@ from typing import Any
 from liquid.builtin.filters import array, math, misc, string
 from liquid.exceptions import FilterArgumentError
 from liquid.undefined import is_undefined
-from markupsafe import Markup
 
 MAX_STRING = 64 * 1024
 MAX_ITEMS = 2_000
@@ -218,7 +218,7 @@ _date.with_context = True  # type: ignore[attr-defined]
 
 
 def _default(left: object, fallback: object = "", **options: object) -> object:
-    """Return `fallback` for an undefined, empty or false value (`allow_false: true` keeps false)."""
+    """Return `fallback` for an undefined, empty or false value (false stays with allow_false)."""
     allow_false = options.pop("allow_false", False)
     if options:
         raise _fail("default takes allow_false alone")
@@ -242,8 +242,8 @@ _join.with_environment = True  # type: ignore[attr-defined]
 
 
 def _escape_once(left: object, *, environment: Any) -> object:
-    unescaped = Markup(_text(left)).unescape()
-    return unescaped if environment.autoescape else str(Markup.escape(unescaped))
+    unescaped = html.unescape(_text(left))
+    return unescaped if environment.autoescape else html.escape(unescaped)
 
 
 _escape_once.with_environment = True  # type: ignore[attr-defined]
@@ -303,4 +303,6 @@ _BOUNDED: dict[str, Callable[..., Any]] = {
 
 FILTERS: dict[str, Callable[..., Any]] = {
     name: bounded(function) for name, function in _BOUNDED.items()
-} | {"date": _date, "default": _default}
+}
+FILTERS["date"] = _date
+FILTERS["default"] = _default

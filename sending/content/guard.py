@@ -333,7 +333,8 @@ class MarkupScanner:
 
     def _attributes(self, position: int) -> tuple[list[tuple[str, int, int, int, int]], int, bool]:
         """Return the attributes, the end of the tag, and whether it ends with '/>'."""
-        source, found = self.source, []
+        source = self.source
+        found: list[tuple[str, int, int, int, int]] = []
         while True:
             space = _SPACE.match(source, position)
             assert space is not None

@@ -51,6 +51,11 @@ class _Writer:
     def mark(self, value: str) -> None:
         self.parts.append(value)
 
+    def line(self) -> None:
+        """Begin a new line, unless one has just begun."""
+        if not self.parts or not self.parts[-1].endswith("\n"):
+            self.parts.append(_BREAK)
+
     def result(self) -> str:
         text = "".join(self.parts)
         text = re.sub(r"[ \t]+", " ", text)  # first: the next two stay linear on single spaces
@@ -111,7 +116,7 @@ class _Walker:
         if tag in _PARAGRAPH:
             self.out.mark(_GAP)
         elif tag in _LINE:
-            self.out.mark(_BREAK)
+            self.out.line()
         if tag in ("ul", "ol"):
             self.numbers.append(0 if tag == "ol" else None)
         elif tag == "li":
@@ -134,7 +139,7 @@ class _Walker:
         elif tag in _PARAGRAPH:
             self.out.mark(_GAP)
         elif tag in _LINE:
-            self.out.mark(_BREAK)
+            self.out.line()
         if tag in ("ul", "ol") and self.numbers:
             self.numbers.pop()
         elif tag == "pre":

@@ -167,6 +167,13 @@ def with_table_bodies(protected: Protected, html: str, *, max_depth: int) -> str
     The parser would put it after the Liquid, that is, inside a loop: once for every row.
     """
     pieces = list(MarkupScanner(html, max_depth=max_depth, own=True).pieces())
+    if not any(piece.name in ("html", "head", "body") for piece in pieces):
+        # or the parser puts Liquid that comes first in front of the whole document
+        return with_table_bodies(
+            protected,
+            f"<!DOCTYPE html><html><head></head><body>{html}</body></html>",
+            max_depth=max_depth + 2,
+        )
     parts: list[str] = []
     last_tag: Piece | None = None
     for index, piece in enumerate(pieces):

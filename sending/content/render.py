@@ -15,6 +15,7 @@ from sending.content.types import CompiledContent, RenderContext, Rendered
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\s]+")
 _URL_UNSAFE = re.compile(r"[\x00-\x20\x7f\"<>\\^`{|}]")
+_GAPS = re.compile(r"\n{3,}")
 _WEB = re.compile(r"^https?://[^/?#]", re.IGNORECASE)
 
 
@@ -62,7 +63,7 @@ class Renderer:
         return Rendered(
             subject=_CONTROL.sub(" ", subject).strip(),
             html=self._render_html(variables, link, context),
-            text=self._text.render(variables, link_writer=link, now=context.now),
+            text=_tidy(self._text.render(variables, link_writer=link, now=context.now)),
         )
 
     def _render_html(
@@ -111,6 +112,11 @@ def _variables(context: RenderContext) -> dict[str, object]:
         "view_url": context.view_url,
         "postal_address": context.postal_address,
     }
+
+
+def _tidy(text: str) -> str:
+    """Close the gaps that conditions without effect leave: at most one empty line, no blank end."""
+    return _GAPS.sub("\n\n", text).strip("\n") + "\n"
 
 
 def _with_pixel(html: str, url: str) -> str:
