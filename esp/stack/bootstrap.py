@@ -109,10 +109,13 @@ def install(lock_file: Path) -> None:
             return
     command = [
         str(VENV_PYTHON), "-m", "pip", "install", "-q", "--disable-pip-version-check",
-        "--require-hashes", "--no-warn-script-location", "-r", str(lock_file),
+        "--require-hashes", "--no-warn-script-location", "--no-compile", "-r", str(lock_file),
     ]  # fmt: skip
+    # pip's remarks about packages' build methods help nobody here: they are shown on failure only.
     environment = {**os.environ, "PIP_ROOT_USER_ACTION": "ignore"}
-    if subprocess.run(command, check=False, env=environment).returncode != 0:
+    done = subprocess.run(command, check=False, env=environment, capture_output=True)
+    if done.returncode != 0:
+        sys.stderr.write(done.stderr.decode(errors="replace"))
         raise SetupError(
             f"The packages of requirements/{lock_file.name} could not be installed (pip says why "
             "above): check the network and start again."
