@@ -112,17 +112,23 @@ class Identity:
 def unprivileged_identity(program: Path) -> Identity:
     """Return how to start `program` (which answers `--version`) without being root.
 
-    An ordinary user is fine as it is. For root a user namespace comes first: it works under a
-    home of mode 0700 and changes no owner. Where namespaces are refused (some containers), the
-    account `nobody` serves, if it can reach the program.
+    An ordinary user is fine as it is. For root (and for a number without a name, which
+    containers give) a user namespace comes first: it works under a home of mode 0700 and changes
+    no owner. Where namespaces are refused, the account `nobody` serves root, if it can reach the
+    program.
     """
-    if os.geteuid() != 0:
-        return Identity((), {}, os.geteuid(), os.getegid())
-    namespace = Identity(
-        ("unshare", "--user", f"--map-user={_NOBODY}", f"--map-group={_NOBODY}"), {}, 0, 0
-    )
+    user, group = os.geteuid(), os.getegid()
+    if user != 0 and _has_name(user):
+        return Identity((), {}, user, group)
+    prefix = ("unshare", "--user", f"--map-user={_NOBODY}", f"--map-group={_NOBODY}")
+    namespace = Identity(prefix, {}, user, group)
     if _can_start(program, namespace):
         return namespace
+    if user != 0:
+        raise StackError(
+            f"PostgreSQL wants its user to have a name, and number {user} has none on this "
+            "machine: start as a user that /etc/passwd knows."
+        )
     try:
         account = pwd.getpwnam("nobody")
         uid, gid = account.pw_uid, account.pw_gid
@@ -135,6 +141,14 @@ def unprivileged_identity(program: Path) -> Identity:
         f"PostgreSQL refuses to run as root, and the account nobody cannot reach {program}: "
         "start as an ordinary user, or put the checkout where everyone may read it."
     )
+
+
+def _has_name(user: int) -> bool:
+    try:
+        pwd.getpwuid(user)
+    except KeyError:
+        return False
+    return True
 
 
 def _can_start(program: Path, identity: Identity) -> bool:
