@@ -129,7 +129,7 @@ def _validated(bare: str, display: str, *, allow_smtputf8: bool) -> Address:
             f"'{_shown(bare)}' has letters before the @ that only servers with SMTPUTF8 accept.",
             code="address-smtputf8",
         )
-    if len(f"{local}@{domain}".encode()) > MAX_ADDRESS:
+    if len(local.encode()) > MAX_LOCAL or len(f"{local}@{domain}".encode()) > MAX_ADDRESS:
         raise InvalidInput("The e-mail address is too long.", code="address-invalid")
     return Address(local, domain, f"{local.lower()}@{domain}", display)
 

@@ -120,8 +120,10 @@ def test_mjml_cannot_include_files() -> None:
 
 def test_social_icons_come_from_our_own_origin() -> None:
     compiled = compile_content(
-        mjml('<mj-social><mj-social-element name="x" href="https://a.example">X'
-             "</mj-social-element></mj-social>"),
+        mjml(
+            '<mj-social><mj-social-element name="x" href="https://a.example">X'
+            "</mj-social-element></mj-social>"
+        ),
         footer=False,
         social_icon_origin="https://media.example/icons/",
     )
@@ -203,7 +205,10 @@ def test_links_are_marked_and_filled() -> None:
         '<a href="tel:+49">p</a><a href="{{ view_url }}">v</a>'
     )
     compiled = compile_content(source, footer=False)
-    assert [link.url for link in compiled.links] == ["https://x.example/?a=1&b={{ id }}", "{{ url }}"]
+    assert [link.url for link in compiled.links] == [
+        "https://x.example/?a=1&b={{ id }}",
+        "{{ url }}",
+    ]
     renderer = Renderer(compiled)
     page = renderer.render(CONTEXT)
     assert 'href="https://t.example/0?x=1&amp;y=2">one' in (page.html or "")
@@ -225,8 +230,15 @@ def test_a_link_of_a_loop_variable_is_left_untracked_with_a_warning() -> None:
 
 @pytest.mark.parametrize(
     "href",
-    ["javascript:alert(1)", " JaVaScRiPt:x", "java\tscript:x", "data:text/html,x", "vbscript:x",
-     "file:///etc/passwd", "{{ x }}javascript:x"],
+    [
+        "javascript:alert(1)",
+        " JaVaScRiPt:x",
+        "java\tscript:x",
+        "data:text/html,x",
+        "vbscript:x",
+        "file:///etc/passwd",
+        "{{ x }}javascript:x",
+    ],
 )
 def test_it_refuses_dangerous_links(href: str) -> None:
     with pytest.raises(ContentError, match="link"):
@@ -255,7 +267,9 @@ def test_it_knows_the_fields_without_default() -> None:
 
 
 def test_the_compiled_form_survives_json() -> None:
-    compiled = compile_content(html('<p>ü {{ a }} <a href="https://x.example">l</a></p>'), footer=True)
+    compiled = compile_content(
+        html('<p>ü {{ a }} <a href="https://x.example">l</a></p>'), footer=True
+    )
     assert CompiledContent.from_json(compiled.to_json()) == compiled
     with pytest.raises(ValueError, match="compile it again"):
         CompiledContent.from_json('{"format": 0}')
@@ -281,7 +295,10 @@ def test_the_text_part_reads_well() -> None:
 
 
 def test_an_assignment_before_the_document_reaches_every_part() -> None:
-    for body in ("{}<!DOCTYPE html><html><body><p>{{{{ x }}}}</p></body></html>", "{}<p>{{{{ x }}}}</p>"):
+    for body in (
+        "{}<!DOCTYPE html><html><body><p>{{{{ x }}}}</p></body></html>",
+        "{}<p>{{{{ x }}}}</p>",
+    ):
         source = html(body.format("{% assign x = first_name | upcase %}"))
         out = render(compile_content(source, footer=False), CONTEXT)
         assert "<p>ALICE</p>" in (out.html or "")

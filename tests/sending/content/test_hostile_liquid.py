@@ -52,13 +52,17 @@ REFUSED = {
     "a wide date": "{{ 'now' | date: '%999999999Y' }}",
     "a long date format": "{{ 'now' | date: text }}",
     "many local variables": "{% for i in (1..2000) %}"
-    + "".join(f"{{% capture a{n} %}}{{{{ text }}}}{{{{ i }}}}{{% endcapture %}}" for n in range(200))
+    + "".join(
+        f"{{% capture a{n} %}}{{{{ text }}}}{{{{ i }}}}{{% endcapture %}}" for n in range(200)
+    )
     + "{% endfor %}",
     "too much output": "{% for i in (1..1000) %}{{ text }}{% endfor %}",
     "heavy loops": "{% for i in (1..2000) %}"
     + "{% assign a = items | sort_natural: 't' | reverse | map: 't' %}" * 200
     + "{% endfor %}",
-    "many sorts": "{% for i in (1..2000) %}" + "{{ items | sort: 'n' | size }}" * 50 + "{% endfor %}",
+    "many sorts": "{% for i in (1..2000) %}"
+    + "{{ items | sort: 'n' | size }}" * 50
+    + "{% endfor %}",
     "uniq of a long list": "{{ text | split: 'a' | uniq | size }}",
     "deep blocks": "{% if name %}" * 200 + "x" + "{% endif %}" * 200,
     "nested paths": "{{ " + "name[" * 400 + "]" * 400 + " }}",
