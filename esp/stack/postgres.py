@@ -273,7 +273,10 @@ class PostgresServer:
 
     def _wait_until_ready(self, programs: PostgresPrograms, seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
-        asked = [str(programs["pg_isready"]), "-q", "-h", LOOPBACK, "-p", str(self.port)]
+        asked = [
+            str(programs["pg_isready"]), "-q",
+            "-h", LOOPBACK, "-p", str(self.port), "-U", SUPERUSER, "-d", "postgres",
+        ]  # fmt: skip
         while True:
             if not self.is_running():
                 self.stop()
