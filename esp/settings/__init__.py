@@ -24,6 +24,8 @@ SITE_URL = ENV.site_url
 ALLOWED_HOSTS = ENV.allowed_hosts
 CSRF_TRUSTED_ORIGINS = [SITE_URL]
 SECURE_COOKIES = SITE_URL.startswith("https://")
+# How many proxies of ours stand in front (their entries in X-Forwarded-For are believed).
+PROXY_HOPS = ENV.proxy_hops
 
 INSTALLED_APPS = [
     "django.contrib.auth",
@@ -59,6 +61,7 @@ MIDDLEWARE = [
     "csp.middleware.CSPMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "tenants.apikeys.middleware.ActorMiddleware",
+    "tenants.quotas.middleware.RateHeadersMiddleware",
     "esp.kit.pages.DomainErrorMiddleware",
 ]
 
@@ -163,7 +166,7 @@ STATIC_URL = "/static/"
 STATIC_ROOT = ROOT / "staticfiles"
 STATICFILES_DIRS = [ROOT / "static"]
 WHITENOISE_USE_FINDERS = True
-WHITENOISE_AUTOREFRESH = DEBUG or DEMO
+WHITENOISE_AUTOREFRESH = DEBUG or DEMO or ENV.testing
 DATA_DIR = Path(ENV.data_dir or ROOT / "var" / "data")
 MEDIA_ROOT = DATA_DIR / "media"
 
@@ -172,6 +175,8 @@ DATA_UPLOAD_MAX_NUMBER_FIELDS = 2000
 FILE_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 IMPORT_MAX_BYTES = 1024 * 1024 * 1024
 API_MAX_BYTES = 25 * 1024 * 1024
+# Requests of one tenant: (a second, in one burst), by the view's `rate_kind`.
+API_RATES = {"api": (ENV.api_rate, 2 * ENV.api_rate), "send": (ENV.send_rate, 2 * ENV.send_rate)}
 
 EMAIL_BACKEND = "sending.messages.mail_backend.SystemMailBackend"
 SYSTEM_TENANT_SLUG = "system"
@@ -179,9 +184,10 @@ DEFAULT_FROM_EMAIL = ENV.system_from
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["tenants.apikeys.authentication.ActorAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": ["esp.kit.drf.HasScopes"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
-    "DEFAULT_RENDERER_CLASSES": ["esp.kit.drf.ORJSONRenderer"],
+    "DEFAULT_PERMISSION_CLASSES": ["esp.kit.rest.HasScopes"],
+    "DEFAULT_THROTTLE_CLASSES": ["tenants.quotas.throttle.TenantThrottle"],
+    "DEFAULT_PARSER_CLASSES": ["esp.kit.rest.ORJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["esp.kit.rest.ORJSONRenderer"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "esp.kit.drf.problem_handler",
     "UNAUTHENTICATED_USER": None,

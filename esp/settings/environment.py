@@ -41,6 +41,9 @@ class Environment:
     product_domain: str
     simulator_url: str
     delivery_concurrency: int
+    proxy_hops: int
+    api_rate: int
+    send_rate: int
     delivery_pumps: int
 
     def database_for(self, process: str) -> dict[str, Any]:
@@ -131,6 +134,11 @@ def _read(env: Env) -> Environment:
         product_domain=product_domain,
         simulator_url=env.str("SIMULATOR_URL", ""),
         delivery_concurrency=env.int("DELIVERY_CONCURRENCY", 40),
+        proxy_hops=env.int(
+            "PROXY_HOPS", int(site_url.startswith("https://")), validate=validate.Range(min=0)
+        ),
+        api_rate=env.int("API_RATE", 50, validate=validate.Range(min=1)),
+        send_rate=env.int("SEND_RATE", 100, validate=validate.Range(min=1)),
         delivery_pumps=env.int("DELIVERY_PUMPS", 2),
     )
 
