@@ -1,0 +1,125 @@
+"""The world of these tests: a name server, mail servers on loopback addresses, one engine."""
+
+from __future__ import annotations
+
+import random
+import ssl
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from esp.lib.clock import SystemClock
+from sending.engine.connector import ConnectorSettings
+from sending.engine.mx import MxSettings
+from sending.engine.pool import Deliverer, PoolSettings, make_deliverer
+from sending.engine.ports import Envelope, Outcome, Source
+from sending.engine.session import SessionSettings, Timeouts
+from sending.engine.throttle import LaneLimits
+from tests.engine_sink.dns_sink import DnsSink
+from tests.engine_sink.sink import Sink, self_signed_context
+
+SOURCE = Source("ip-1", "127.0.0.1", "out1.mailwright.test")
+QUICK = Timeouts(
+    connect=0.3, greeting=0.3, ehlo=0.3, tls=0.3, mail=0.3, rcpt=0.3, data=0.3, body=0.3,
+    reset=0.3, quit=0.2,
+)  # fmt: skip
+BODY = b"From: a@acme.example\r\nSubject: hello\r\n\r\nHello Bob.\r\n"
+
+
+def envelope(
+    rcpt: str = "bob@plainmail.test",
+    *,
+    mail: str = "b.1@news.acme.example",
+    data: bytes = BODY,
+    domain: str | None = None,
+) -> Envelope:
+    return Envelope(uuid.uuid4(), mail, rcpt, domain or rcpt.rpartition("@")[2], data)
+
+
+@dataclass
+class World:
+    """Everything real and on loopback; `plainmail.test` has one mail server at 127.0.0.2."""
+
+    dns: DnsSink
+    tls: ssl.SSLContext
+    port: int = 0
+    sinks: list[Sink] = field(default_factory=list)
+    deliverers: list[Deliverer] = field(default_factory=list)
+
+    async def sink(self, address: str = "127.0.0.2", **settings: object) -> Sink:
+        sink = Sink(**settings)  # type: ignore[arg-type]
+        await sink.start(address, self.port)
+        self.port = sink.port
+        self.sinks.append(sink)
+        return sink
+
+    def domain(self, name: str, *addresses: str) -> None:
+        """Give `name` one MX host per address, in order of preference."""
+        hosts = []
+        for number, address in enumerate(addresses, start=1):
+            self.dns.host(f"mx{number}.{name}", address)
+            hosts.append(f"{number}0 mx{number}.{name}.")
+        self.dns.mx(name, *hosts)
+
+    def engine(
+        self,
+        *,
+        limits: LaneLimits | None = None,
+        timeouts: Timeouts = QUICK,
+        connector: ConnectorSettings | None = None,
+        pool: PoolSettings | None = None,
+        allow_private: bool = True,
+        own_addresses: frozenset[str] = frozenset(),
+    ) -> Deliverer:
+        deliverer = make_deliverer(
+            mx=MxSettings(
+                nameservers=("127.0.0.1",),
+                port=self.dns.port,
+                timeout_seconds=0.3,
+                lifetime_seconds=0.6,
+                allow_private=allow_private,
+                own_addresses=own_addresses,
+            ),
+            limits=limits,
+            session=SessionSettings(port=self.port, timeouts=timeouts),
+            connector=connector,
+            pool=pool,
+            clock=SystemClock(),
+            rng=random.Random(1),
+        )
+        self.deliverers.append(deliverer)
+        return deliverer
+
+    async def send(
+        self, sink_script: dict[str, object], **settings: object
+    ) -> tuple[Outcome, Sink]:
+        """Deliver one message to a sink with this script; nothing may stay connected afterwards."""
+        sink = await self.sink(script=sink_script, **settings)
+        deliverer = self.engine()
+        outcome = await deliverer.deliver(envelope(), SOURCE)
+        await deliverer.close()
+        await sink.until_closed()
+        return outcome, sink
+
+
+@pytest.fixture(scope="session")
+def server_tls(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
+    folder: Path = tmp_path_factory.mktemp("tls")
+    return self_signed_context(folder)
+
+
+@pytest.fixture
+async def world(server_tls: ssl.SSLContext) -> AsyncIterator[World]:
+    dns_sink = DnsSink()
+    await dns_sink.start()
+    world = World(dns_sink, server_tls)
+    world.domain("plainmail.test", "127.0.0.2")
+    yield world
+    for deliverer in world.deliverers:
+        await deliverer.close()
+    for sink in world.sinks:
+        await sink.stop()
+    await dns_sink.stop()
