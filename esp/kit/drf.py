@@ -1,51 +1,18 @@
-"""The API's habits: RFC 9457 problem details, scopes, strict serializers, keyset paging, JSON."""
+"""The API's habits: RFC 9457 problem details, strict serializers, the base of its views."""
 
 from __future__ import annotations
 
 from http import HTTPStatus
 from typing import Any, ClassVar
 
-import orjson
 from django.db import transaction
 from django.http import Http404
 from rest_framework import exceptions, serializers
-from rest_framework.permissions import BasePermission
-from rest_framework.renderers import BaseRenderer
-from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from esp.kit.pages import status_of
 from esp.lib.errors import DomainError, LimitReached
-
-
-class ORJSONRenderer(BaseRenderer):
-    """JSON by orjson; problem details keep their own media type."""
-
-    media_type = "application/json"
-    format = "json"
-    charset = None
-
-    def render(
-        self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None
-    ) -> bytes:
-        if data is None:
-            return b""
-        return orjson.dumps(data, default=str, option=orjson.OPT_NON_STR_KEYS)
-
-
-class HasScopes(BasePermission):
-    """Each view says `scopes = {"GET": "messages:read", …}`; a method without an entry is shut."""
-
-    def has_permission(self, request: Request, view: APIView) -> bool:
-        actor = request.auth
-        if actor is None:
-            raise exceptions.NotAuthenticated()
-        needed = getattr(view, "scopes", {}).get(request.method)
-        if needed is None:
-            raise exceptions.MethodNotAllowed(request.method or "")
-        actor.require(needed)
-        return True
 
 
 class StrictSerializer(serializers.Serializer[Any]):
