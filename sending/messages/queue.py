@@ -1,0 +1,242 @@
+"""Writes messages with their queue entries, set by set.
+
+`insert_messages` takes rows from Python (API), `insert_messages_from_select` makes them from a
+SELECT inside the database (campaigns: no recipient passes through Python).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from django.conf import settings
+from django.db import connection
+
+from esp.lib.backoff import SCHEDULES, Schedule, expiry
+from sending.events.models import EventKind
+from sending.events.services import StatKey, add_counts, hour_of
+from sending.messages.models import Batch
+
+# A UUIDv7 (RFC 9562 section 5.7) in SQL for PostgreSQL 15: milliseconds, then the version, then the
+# random bits of a version 4, whose variant stands at the same place. `uuid` reads hyphens after any
+# four digits.
+UUID7_SQL: Final = (
+    "(lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0') || '7' || "
+    "substr(gen_random_uuid()::text, 16))::uuid"
+)
+
+_INSERT = """
+WITH incoming AS (
+    SELECT * FROM unnest(
+        %(ids)s::uuid[], %(recipients)s::text[], %(names)s::text[], %(variables)s::jsonb[],
+        %(domains)s::text[], %(refusals)s::text[]
+    ) AS row (id, recipient, name, variables, domain, refusal)
+), written AS (
+    INSERT INTO sending_message (
+        id, tenant_id, batch_id, content_id, contact_id, stream, recipient, recipient_name,
+        variables, tags, metadata, status, site, attempts, bounce_class, last_reply, created_at,
+        expires_at, final_at)
+    SELECT id, %(tenant)s, %(batch)s, %(content)s, NULL, %(stream)s, recipient, name, variables,
+           %(tags)s::varchar[], %(metadata)s::jsonb,
+           CASE WHEN refusal = '' THEN 'queued' ELSE 'dropped' END,
+           '', 0, CASE WHEN refusal = '' THEN '' ELSE 'block/suppressed' END, refusal, %(now)s,
+           %(expires)s, CASE WHEN refusal = '' THEN NULL ELSE %(now)s::timestamptz END
+    FROM incoming
+)
+INSERT INTO sending_queueentry
+    (message_id, tenant_id, batch_id, domain, due_at, expires_at, attempts, worker, reason)
+SELECT id, %(tenant)s, %(batch)s, domain, %(due)s, %(expires)s, 0, '', %(reason)s
+FROM incoming WHERE refusal = ''
+"""
+
+_INSERT_FROM_SELECT = """
+WITH source AS (
+    SELECT contact_id, email, name, variables FROM ({select}) AS chosen
+    WHERE NOT EXISTS (
+        SELECT 1 FROM sending_message AS known
+        WHERE known.batch_id = %(mw_batch)s AND known.contact_id = chosen.contact_id)
+), fresh AS MATERIALIZED (
+    SELECT {uuid7} AS id, contact_id, email, name, variables FROM source
+), written AS (
+    INSERT INTO sending_message (
+        id, tenant_id, batch_id, content_id, contact_id, stream, recipient, recipient_name,
+        variables, tags, metadata, status, site, attempts, bounce_class, last_reply, created_at,
+        expires_at)
+    SELECT id, %(mw_tenant)s, %(mw_batch)s, %(mw_content)s, contact_id, %(mw_stream)s, email,
+           left(name, 200), variables, '{{}}', '{{}}', 'queued', '', 0, '', '', %(mw_now)s,
+           %(mw_expires)s
+    FROM fresh
+)
+INSERT INTO sending_queueentry
+    (message_id, tenant_id, batch_id, domain, due_at, expires_at, attempts, worker, reason)
+SELECT id, %(mw_tenant)s, %(mw_batch)s, split_part(email, '@', 2), %(mw_due)s, %(mw_expires)s, 0,
+       '', ''
+FROM fresh
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """A message to write; `refusal` says why it is not sent, or is empty."""
+
+    id: uuid.UUID
+    recipient: str
+    name: str
+    variables: str  # JSON
+    domain: str
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What the messages of one request have in common."""
+
+    tenant_id: uuid.UUID
+    batch_id: uuid.UUID
+    content_id: uuid.UUID
+    stream: str
+    tags: list[str]
+    metadata: str  # JSON
+    now: dt.datetime
+    due_at: dt.datetime
+
+
+def schedule_for(stream: str) -> Schedule:
+    """Return how patient the stream is; in a rehearsal minutes stand for days."""
+    is_rehearsal = settings.RETRY_PROFILE == "rehearsal"
+    return SCHEDULES["rehearsal" if is_rehearsal else stream]
+
+
+def expires_at_for(stream: str, due_at: dt.datetime) -> dt.datetime:
+    """Return when a message of `stream` that is due at `due_at` is given up."""
+    return expiry(due_at, schedule_for(stream))
+
+
+def insert_messages(envelope: Envelope, messages: Sequence[NewMessage]) -> None:
+    """Write `messages` and the queue entries of those that are to be sent, in one statement."""
+    is_later = envelope.due_at > envelope.now
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _INSERT,
+            {
+                "ids": [message.id for message in messages],
+                "recipients": [message.recipient for message in messages],
+                "names": [message.name for message in messages],
+                "variables": [message.variables for message in messages],
+                "domains": [message.domain for message in messages],
+                "refusals": [message.refusal for message in messages],
+                "tenant": envelope.tenant_id,
+                "batch": envelope.batch_id,
+                "content": envelope.content_id,
+                "stream": envelope.stream,
+                "tags": envelope.tags,
+                "metadata": envelope.metadata,
+                "now": envelope.now,
+                "due": envelope.due_at,
+                "expires": expires_at_for(envelope.stream, envelope.due_at),
+                "reason": "Scheduled by the sender." if is_later else "",
+            },
+        )
+
+
+def insert_messages_from_select(
+    *,
+    batch: Batch,
+    content_id: uuid.UUID,
+    select: str,
+    params: Mapping[str, Any],
+    now: dt.datetime,
+    due_at: dt.datetime | None = None,
+) -> int:
+    """Make messages of a batch from a SELECT, exactly once per contact; return how many are new.
+
+    `select` yields `contact_id uuid, email text` (normalised: the domain as A-labels), `name text,
+    variables jsonb`, one row a contact, with named `params` (none begins with `mw_`); a literal
+    percent sign is `%%`. Contacts that have a message in the batch already are left out, so that a
+    chunk can be run again after a crash. Nothing is inserted (0) once the batch is cancelled or
+    done: the batch's row is locked until the caller's transaction ends, against a cancel at the
+    same time; two writers of one batch take turns and the second sees what the first has written.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT 1 FROM sending_batch WHERE id = %s AND status IN ('running', 'paused') "
+            "FOR NO KEY UPDATE",
+            [batch.pk],
+        )
+        if cursor.fetchone() is None:
+            return 0
+        due_at = due_at or now
+        cursor.execute(
+            _INSERT_FROM_SELECT.format(select=select, uuid7=UUID7_SQL),
+            {
+                **params,
+                "mw_tenant": batch.tenant_id,
+                "mw_batch": batch.pk,
+                "mw_content": content_id,
+                "mw_stream": batch.stream,
+                "mw_now": now,
+                "mw_due": due_at,
+                "mw_expires": expires_at_for(batch.stream, due_at),
+            },
+        )
+        made = cursor.rowcount
+    key = StatKey(
+        tenant_id=batch.tenant_id,
+        batch_id=batch.pk,
+        hour=hour_of(now),
+        site="",
+        kind=EventKind.ACCEPTED,
+    )
+    add_counts({key: made})
+    return made
+
+
+# Leased entries stay: their worker is talking to a server, and its result is written first. What
+# was leased is cleared by a later round, when the lease has ended.
+_CLEAR_CANCELLED = """
+WITH chosen AS (
+    SELECT message_id FROM sending_queueentry
+    WHERE batch_id = %(batch)s AND (worker = '' OR due_at <= %(now)s)
+    LIMIT %(size)s FOR UPDATE SKIP LOCKED
+), gone AS (
+    DELETE FROM sending_queueentry USING chosen
+    WHERE sending_queueentry.message_id = chosen.message_id
+    RETURNING sending_queueentry.message_id
+), changed AS (
+    UPDATE sending_message SET status = 'cancelled', final_at = %(now)s
+    FROM gone WHERE sending_message.id = gone.message_id
+        AND sending_message.status IN ('queued', 'deferred')
+    RETURNING sending_message.id, sending_message.tenant_id, sending_message.contact_id,
+              sending_message.recipient, sending_message.site
+), logged AS (
+    INSERT INTO sending_event
+        (id, tenant_id, kind, at, message_id, batch_id, contact_id, recipient, site, is_machine,
+         detail)
+    SELECT {uuid7}, tenant_id, 'cancelled', %(now)s, id, %(batch)s, contact_id, recipient, site,
+           false, '{{}}'
+    FROM changed
+)
+SELECT (SELECT count(*) FROM gone), site, count(changed.id)
+FROM changed GROUP BY site
+UNION ALL SELECT (SELECT count(*) FROM gone), '', 0
+"""
+
+
+def clear_cancelled_chunk(batch: Batch, *, now: dt.datetime, size: int = 5000) -> int:
+    """Take up to `size` messages of a cancelled batch off the queue; return how many were taken."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _CLEAR_CANCELLED.format(uuid7=UUID7_SQL), {"batch": batch.pk, "now": now, "size": size}
+        )
+        rows = cursor.fetchall()
+    add_counts(
+        {
+            StatKey(batch.tenant_id, batch.pk, hour_of(now), site, EventKind.CANCELLED): count
+            for _, site, count in rows
+            if count
+        }
+    )
+    return int(rows[-1][0])

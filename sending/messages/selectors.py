@@ -1,0 +1,176 @@
+"""Reads of messages, batches and their content."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+
+from esp.kit.paging import Page, newest_first
+from esp.lib.ids import lower_bound
+from sending.audience.models import Suppression
+from sending.content.types import CompiledContent, ContentSource
+from sending.engine.classify import explain
+from sending.messages.models import Batch, Message, MessageContent, QueueEntry, Stream
+
+# A filter that finds little must not walk through years of partitions.
+DEFAULT_WINDOW = dt.timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class MessageFilter:
+    """What a list of messages is narrowed to; empty fields do not narrow."""
+
+    status: str = ""
+    recipient: str = ""  # normalised
+    tag: str = ""
+    batch_id: uuid.UUID | None = None
+    since: dt.datetime | None = None
+    until: dt.datetime | None = None
+
+
+def messages_page(
+    chosen: MessageFilter,
+    *,
+    after: str | None = None,
+    before: str | None = None,
+    size: int = 50,
+) -> Page[Message]:
+    """Return a page of the messages of the tenant in scope, newest first.
+
+    Without `since` the last 30 days are looked through, unless one recipient or batch is asked for
+    (both have an index of their own).
+    """
+    rows: QuerySet[Message] = Message.objects.all()
+    since = chosen.since
+    if since is None and not chosen.recipient and chosen.batch_id is None:
+        since = timezone.now() - DEFAULT_WINDOW
+    if since is not None:
+        rows = rows.filter(id__gte=lower_bound(since))
+    if chosen.until is not None:
+        rows = rows.filter(id__lt=lower_bound(chosen.until))
+    if chosen.status:
+        rows = rows.filter(status=chosen.status)
+    if chosen.recipient:
+        rows = rows.filter(recipient=chosen.recipient)
+    if chosen.batch_id is not None:
+        rows = rows.filter(batch_id=chosen.batch_id)
+    if chosen.tag:
+        rows = rows.filter(tags__contains=[chosen.tag])
+    return newest_first(rows, after=after, before=before, size=size)
+
+
+def messages_for_recipient(email: str, *, limit: int = 20) -> list[Message]:
+    """Return the newest messages of the tenant in scope to an address (normalised)."""
+    return list(Message.objects.filter(recipient=email).order_by("-id")[:limit])
+
+
+def content_of(message: Message) -> MessageContent | None:
+    """Return the content of a message without its attachments, or None when it is gone."""
+    return MessageContent.objects.filter(pk=message.content_id).defer("attachments").first()
+
+
+def queue_entry_of(message: Message) -> QueueEntry | None:
+    """Return the place of a message in the queue, or None when it is final."""
+    return QueueEntry.objects.filter(message_id=message.pk, tenant_id=message.tenant_id).first()
+
+
+def batch_of(message: Message) -> Batch | None:
+    """Return the batch of a message."""
+    return Batch.objects.filter(pk=message.batch_id).first()
+
+
+def api_batch(stream: str) -> Batch | None:
+    """Return the API batch of a stream of the tenant in scope, or None before its first message."""
+    return Batch.objects.filter(kind=Batch.Kind.API, stream=stream).first()
+
+
+def refusals_for(emails: Iterable[str], *, stream: str) -> dict[str, str]:
+    """Return {address: reason} for suppressed addresses (normalised) of the tenant in scope."""
+    scopes = [Suppression.Scope.ALL]
+    if stream == Stream.BROADCAST:
+        scopes.append(Suppression.Scope.BROADCAST)
+    rows = Suppression.objects.filter(Q(email_norm__in=list(emails)), scope__in=scopes).values_list(
+        "email_norm", "reason"
+    )
+    return dict(rows)
+
+
+# --- the states of content ---
+
+
+def pending_compile(source: ContentSource, *, footer: bool) -> dict[str, Any]:
+    """Return what `MessageContent.compiled` holds until a worker has compiled it."""
+    return {
+        "source": {
+            "kind": source.kind,
+            "body": source.body,
+            "subject": source.subject,
+            "text_body": source.text_body,
+            "preview_text": source.preview_text,
+        },
+        "footer": footer,
+    }
+
+
+def compiled_of(content: MessageContent) -> CompiledContent | None:
+    """Return the compiled form, or None while it is pending or when it cannot be compiled."""
+    if "source" in content.compiled:
+        return None
+    return CompiledContent.from_json(json.dumps(content.compiled))
+
+
+def subject_of(content: MessageContent) -> str:
+    """Return the subject as it was written, Liquid and all, in every state."""
+    holder = content.compiled.get("source", content.compiled)
+    return str(holder.get("subject", ""))
+
+
+# --- the present state in plain words ---
+
+_STATES = {
+    Message.Status.DELIVERED: "The receiving server took the message.",
+    Message.Status.CANCELLED: "The batch was cancelled before this message was sent.",
+}
+
+
+def explanation_of(message: Message, entry: QueueEntry | None, batch: Batch | None) -> str:
+    """Return one or two sentences: what state the message is in, why, and what comes next."""
+    status = Message.Status(message.status)
+    if message.bounced_late_at is not None:
+        return "The receiving server took the message and sent it back later. " + explain(
+            message.bounce_class
+        )
+    if status in _STATES:
+        return _STATES[status]
+    if status == Message.Status.DROPPED:
+        return message.last_reply or "The message was not sent."
+    if status == Message.Status.BOUNCED:
+        return explain(message.bounce_class)
+    if status == Message.Status.EXPIRED:
+        reply = f" The last answer was: {message.last_reply}" if message.last_reply else ""
+        return "The message could not be delivered in its time and was given up." + reply
+    return _waiting(message, entry, batch)
+
+
+def _waiting(message: Message, entry: QueueEntry | None, batch: Batch | None) -> str:
+    if entry is None:
+        return "A result has just come in."
+    if batch is not None and batch.status == Batch.Status.PAUSED:
+        return "Sending is paused; the message leaves when it is resumed."
+    now = timezone.now()
+    if entry.worker and entry.due_at > now:
+        return "The message is being handed over right now."
+    if entry.due_at > now:
+        when = entry.due_at.astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        if message.attempts == 0:
+            return f"Scheduled: the message leaves at {when}."
+        reason = f"{entry.reason.rstrip('.')}. " if entry.reason else ""
+        return f"{reason}The next attempt is at {when}."
+    return "The message is next in line."
