@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
-from rest_framework.views import APIView
 
 from esp.lib.errors import LimitReached
 from tenants.quotas.services import check_rate, exhausted
+
+if TYPE_CHECKING:  # REST framework's views import the settings' throttles: this file
+    from rest_framework.views import APIView
 
 
 class TenantThrottle(BaseThrottle):
