@@ -43,6 +43,11 @@ app.conf.update(
     beat_schedule={
         "dispatch-wake": {"task": "dispatch.wake", "schedule": 2.0, "options": {"expires": 2}},
         "dispatch-expire": {"task": "dispatch.expire", "schedule": 10.0},
+        "campaigns-sweep": {
+            "task": "campaigns.sweep",
+            "schedule": 3.0,
+            "options": {"expires": 3},
+        },
         "dispatch-partitions": {"task": "dispatch.make_partitions", "schedule": 6 * 3600.0},
     },
 )

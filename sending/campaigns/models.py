@@ -49,6 +49,7 @@ class Campaign(TenantModel):
     frozen_list_ids = ArrayField(models.UUIDField(), default=list)
     frozen_excluded_ids = ArrayField(models.UUIDField(), default=list)
     prepare_cursor = models.UUIDField(null=True)  # last contact that preparation has passed
+    prepared_at = models.DateTimeField(null=True)  # every recipient has a message since
     recipients_total = models.BigIntegerField(default=0)  # expected, while preparing
     recipients_prepared = models.BigIntegerField(default=0)
     left_out = models.JSONField(default=dict)  # reason -> count, as it was at the start

@@ -11,20 +11,18 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
-from deliverability.ips.selectors import SourceIp
 from django.conf import settings
 
 from deliverability.domains.selectors import SendingIdentity, sending_identity
+from deliverability.ips.selectors import SourceIp
 from esp.kit.keys import signing_key
 from esp.lib.addresses import Address, parse_address
 from esp.lib.ids import encode
 from esp.lib.tokens import TrackKind, TrackToken
 from sending.content.mime import Attachment, Envelope, build_message
 from sending.content.render import Renderer
-from sending.content.types import CompiledContent, RenderContext
+from sending.content.types import RenderContext
 from sending.dispatch.claims import Job
 from sending.engine import ports, verp
 from sending.engine.signing import SIGNED_HEADERS, Signer, sign
@@ -90,7 +88,7 @@ class ContentCache:
         if identity is None or not identity.is_verified:
             host = content.from_email.rpartition("@")[2]
             raise ContentUnusable(f"The domain {host} is not verified any more.")
-        compiled = CompiledContent.from_json(ensure_compiled(content_id))
+        compiled = ensure_compiled(content_id)
         tenant = Tenant.objects.get(pk=content.tenant_id)
         sender = replace(parse_address(content.from_email), display=content.from_name)
         return ReadyContent(
@@ -120,16 +118,12 @@ def _list_id(content: MessageContent, tenant: Tenant, identity: SendingIdentity)
     return f"{name} <{encode(content.list_ids[0])}.{identity.return_path_domain}>"
 
 
-def _attachment(entry: dict[str, Any]) -> Attachment:
-    if "path" in entry:
-        data = (Path(settings.MEDIA_ROOT) / entry["path"]).read_bytes()
-    else:
-        data = base64.b64decode(entry["content"])
+def _attachment(entry: dict[str, str]) -> Attachment:
     return Attachment(
         filename=entry["filename"],
-        content=data,
-        content_type=entry.get("content_type") or "application/octet-stream",
-        content_id=entry.get("content_id") or None,
+        content=base64.b64decode(entry["content"]),
+        content_type=entry["content_type"],
+        content_id=entry["content_id"] or None,
     )
 
 

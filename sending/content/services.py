@@ -1,0 +1,90 @@
+"""Compile tenants' content in a worker, and keep the result by the hash of its source."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import hashlib
+import json
+import uuid
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from esp.kit.jobs import enqueue_on_commit
+from sending.content import jobs
+from sending.content.compiler import compile_content
+from sending.content.errors import ContentError
+from sending.content.models import CompiledVersion
+from sending.content.types import COMPILED_FORMAT, CompiledContent, ContentSource
+from tenants.scoping.context import scope
+
+# A compile takes milliseconds; one that has no result by then took its worker with it.
+GIVE_UP_AFTER = dt.timedelta(seconds=30)
+_CRASHED = (
+    "This content could not be compiled: it is too complex or not well-formed. "
+    "Simplify it and try again."
+)
+
+
+def source_hash(source: ContentSource, *, footer: bool) -> str:
+    """Return the key under which the compiled form of `source` is kept."""
+    value = {"format": COMPILED_FORMAT, "footer": footer, **dataclasses.asdict(source)}
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def request_compiled(*, source: ContentSource, footer: bool) -> CompiledVersion:
+    """Return the compiled version of `source` for the tenant in scope, asking a worker for it.
+
+    The result may be unfinished (`finished_at` is None): look again a moment later.
+    """
+    key = source_hash(source, footer=footer)
+    version = CompiledVersion.objects.filter(source_hash=key).first()
+    if version is None:
+        try:
+            with transaction.atomic():
+                version = CompiledVersion(
+                    source_hash=key, source={**dataclasses.asdict(source), "footer": footer}
+                )
+                version.save()
+        except IntegrityError:
+            version = CompiledVersion.objects.get(source_hash=key)
+        enqueue_on_commit(jobs.COMPILE, str(version.tenant_id), str(version.pk))
+    elif is_lost(version):
+        version.problem = _CRASHED
+        version.finished_at = timezone.now()
+        version.save(update_fields=["problem", "finished_at"])
+    return version
+
+
+def is_lost(version: CompiledVersion) -> bool:
+    """Tell whether the worker that compiled `version` died over it."""
+    unfinished = version.finished_at is None
+    return unfinished and timezone.now() - version.created_at > GIVE_UP_AFTER
+
+
+def compile_version(*, tenant_id: uuid.UUID, version_id: uuid.UUID) -> None:
+    """Compile one version; for workers. A version that has its result is left alone."""
+    with scope(tenant_id):
+        version = CompiledVersion.objects.filter(pk=version_id, finished_at=None).first()
+        if version is None:
+            return
+        values = dict(version.source)
+        footer = bool(values.pop("footer"))
+        try:
+            compiled = compile_content(ContentSource(**values), footer=footer)
+            version.compiled = json.loads(compiled.to_json())
+        except ContentError as error:
+            version.problem = error.message[:500]
+            version.problem_line = error.line
+        version.finished_at = timezone.now()
+        version.save()
+
+
+def compiled_of(version: CompiledVersion) -> CompiledContent:
+    """Return the compiled content; raises ContentError when there is none, saying why."""
+    if version.compiled is None:
+        if version.finished_at is None:
+            raise ContentError("The content is being compiled. Try again in a moment.")
+        raise ContentError(version.problem, line=None)
+    return CompiledContent.from_json(json.dumps(version.compiled))
