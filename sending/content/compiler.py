@@ -28,7 +28,7 @@ from sending.content.protect import Protected, protect, with_table_bodies
 from sending.content.types import CompiledContent, ContentSource
 
 MAX_SUBJECT = 998
-MAX_COMPILED = 1024 * 1024
+MAX_COMPILED = 480 * 1024  # rendering stops at 512 KB
 _HIDDEN = (
     "display:none;font-size:1px;line-height:1px;max-height:0;max-width:0;opacity:0;"
     "overflow:hidden;mso-hide:all"
@@ -92,8 +92,8 @@ def compile_content(
         text=text,
         links=tuple(found.links),
         fields=_fields_without_default(source),
-        has_unsubscribe=_names(html, text, "unsubscribe_url"),
-        has_postal_address=_names(html, text, "postal_address"),
+        has_unsubscribe=_shows(source, text, footer, "unsubscribe_url"),
+        has_postal_address=_shows(source, text, footer, "postal_address"),
         warnings=tuple(found.warnings),
     )
     _check_result(compiled)
@@ -132,7 +132,10 @@ def _compile_html(
         html = with_table_bodies(protected, html, max_depth=MAX_DEPTH_COMPILED)
         html = inline_css(html)
         if len(html) > MAX_COMPILED:
-            raise ContentError("With its CSS inlined the page is larger than 1 MB.")
+            raise ContentError(
+                f"With its CSS inlined the page is larger than {MAX_COMPILED // 1024} KB.",
+                code="too-large",
+            )
         protected.check_complete(html)
         tree = LexborHTMLParser(html)
         found = mark_links(tree, protected)
@@ -170,6 +173,8 @@ def _blocks_outside_body(html: str, protected: Protected) -> tuple[str, str]:
     """Return the placeholders of Liquid blocks before and after the body, such as assignments."""
     found: tuple[list[str], list[str]] = ([], [])
     side: int | None = 0
+    if not any(tag.is_block for tag in protected.tags):
+        return "", ""
     for piece in MarkupScanner(html, max_depth=MAX_DEPTH_COMPILED, own=True).pieces():
         if piece.name == "body":
             side = None if piece.kind == "open" else 1
@@ -229,9 +234,12 @@ def _without_link_tags(source: str) -> str:
     return re.sub(r"\{% tracked_link \d+ %\}", "", source)
 
 
-def _names(html: str | None, text: str, name: str) -> bool:
-    parts = [text] if html is None else [html, text]
-    return all(name in names_used(_without_link_tags(part)) for part in parts)
+def _shows(source: ContentSource, text: str, footer: bool, name: str) -> bool:
+    """Return whether every part of the finished content shows the variable `name`."""
+    if footer:
+        return True
+    in_html = source.kind == "text" or name in names_used(source.body)
+    return in_html and name in names_used(_without_link_tags(text))
 
 
 def _fields_without_default(source: ContentSource) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ MAX_DEPTH_HTML = 256
 MAX_DEPTH_COMPILED = 1_000  # what mrml makes of 64 levels; css-inline was fine at 5,000
 MAX_CSS_RULES = 500
 MAX_ELEMENTS = 20_000
+MAX_ATTRIBUTES = 100  # of one element; parsers look for doubles: 50,000 took 22 s
 MAX_RULE_MATCHES = 1_000_000  # css-inline: 4,000,000 took 26 s
 MAX_COPIES = 50_000_000  # bytes of CSS, or of an MJML head, times the elements they may go to
 
@@ -276,7 +277,9 @@ class MarkupScanner:
         self.css_length = 0
 
     def fail(self, message: str, position: int) -> ContentError:
-        return ContentError(message, line=line_at(self.source, position))
+        # a line of our own output would mean nothing to the author
+        line = None if self.own else line_at(self.source, position)
+        return ContentError(message, line=line)
 
     def pieces(self) -> Iterator[Piece]:
         position = 0
@@ -343,6 +346,8 @@ class MarkupScanner:
                 raise self.fail("This tag is never closed by '>'.", position)
             if source[position] == ">":
                 return found, position + 1, source[position - 1] == "/"
+            if len(found) >= MAX_ATTRIBUTES:
+                raise self.fail(f"This tag has more than {MAX_ATTRIBUTES} attributes.", position)
             name = _ATTRIBUTE.match(source, position)
             assert name is not None
             equals = _EQUALS.match(source, name.end())

@@ -60,7 +60,8 @@ def test_broadcast_needs_unsubscribe_and_address() -> None:
 
 def test_warnings() -> None:
     content = compiled(
-        '<img src="a"><img src="b" alt=""><a href="http://x.example">x</a>' + "<p>words</p>" * 10_000
+        '<img src="a"><img src="b" alt=""><a href="http://x.example">x</a>'
+        + "<p>words</p>" * 10_000
     )
     assert "1 image has" in found(content, "alt-text").sentence
     assert not found(content, "https").ok

@@ -33,6 +33,7 @@ ATTACKS = {
     "too many rules": "<style>" + "p{color:red}" * 501 + "</style>",
     "rules times elements": "<style>" + "p{color:red}" * 400 + "</style>" + "<p>x" * 9_000,
     "copies of a long rule": "<style>p{--a:" + "x" * 60_000 + "}</style>" + "<p>x" * 2_000,
+    "too many attributes": "<p " + " ".join(f"a{n}=1" for n in range(50_000)) + ">",
     "too large": "x" * 600_000,
     "too large in bytes": "ü" * 300_000,
     "a NUL": "a\x00b",
@@ -62,7 +63,8 @@ def test_sloppy_but_common_html_passes() -> None:
     body = (
         "<table>" + "<tr><td>a<td>b" * 400 + "</table>"
         "<ul>" + "<li>x" * 400 + "</ul>" + "<p>y" * 400 + "<b><i>z</b></i>" * 20 + "</div></p>"
-        "<!--[if mso]><table><tr><td><![endif]--><p>x</p><!--[if mso]></td></tr></table><![endif]-->"
+        "<!--[if mso]><table><tr><td><![endif]--><p>x</p>"
+        "<!--[if mso]></td></tr></table><![endif]-->"
         "<!--[if !mso]><!--><p>y</p><!--<![endif]--> 1 < 2 & 3 <3"
     )
     compiled = compile_content(ContentSource("html", body, "s"), footer=False)
