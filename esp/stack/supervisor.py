@@ -23,6 +23,7 @@ MARK = "MAILWRIGHT_STACK"
 _LOG_LIMIT = 10 * 1024 * 1024
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
 _STEADY_SECONDS = 30.0
+_HOPELESS = 3  # falls in a row after which waiting for a part is no use
 
 
 class Part(Protocol):
@@ -169,7 +170,7 @@ class Supervisor:
         deadline = time.monotonic() + seconds
         while not ready():
             watch = self._watches[part.name]
-            if watch.failures >= 3 or time.monotonic() > deadline:
+            if watch.failures >= _HOPELESS or time.monotonic() > deadline:
                 raise StackError(f"{part.name} does not come up: {part.log} says why.")
             if cancelled():
                 return
@@ -208,6 +209,8 @@ class Supervisor:
             code = getattr(part, "exit_code", None)
             ended = "ended" if code is None else f"ended with code {code}"
             self.say(f"{part.name} {ended} and is started again in {pause:.1f} s ({part.log})")
+            if watch.failures == _HOPELESS and isinstance(part, Program):
+                self.say(f"{part.name} keeps falling: {part.last_lines(1)}")
         if now < watch.next_start_at:
             return
         watch.next_start_at, watch.started_at = None, now

@@ -62,7 +62,8 @@ def test_a_killed_program_is_started_again_and_announced(tmp_path: Path) -> None
 
 
 def test_a_program_that_keeps_falling_is_reported_with_its_log(tmp_path: Path) -> None:
-    supervisor = Supervisor(say=lambda _line: None)
+    said: list[str] = []
+    supervisor = Supervisor(say=said.append)
     program = _program(tmp_path, "broken", "raise SystemExit('no such setting')")
     supervisor.start(program)
     supervisor.watch()
@@ -71,7 +72,7 @@ def test_a_program_that_keeps_falling_is_reported_with_its_log(tmp_path: Path) -
             supervisor.wait_until(lambda: False, part=program, seconds=20)
     finally:
         supervisor.stop()
-    assert "no such setting" in program.last_lines()
+    assert "broken keeps falling: no such setting" in said
 
 
 def test_it_stops_the_last_started_first(tmp_path: Path) -> None:
