@@ -16,4 +16,5 @@ healthz.needs = "public"  # type: ignore[attr-defined]
 urlpatterns: list[URLPattern | URLResolver] = [
     path("healthz", healthz, name="healthz"),
     path("api/v1/", include("esp.api")),
+    path("t/", include("sending.tracking.urls")),
 ]
