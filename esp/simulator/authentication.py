@@ -177,15 +177,15 @@ class Authenticator:
             return ()  # not a message at all, so nobody signed it
         headers = [value for name, value in check.headers if name.lower() == b"dkim-signature"]
         return tuple(
-            self._signature(raw, index, value)
+            self._signature(check, index, value)
             for index, value in enumerate(headers[:MAX_SIGNATURES])
         )
 
-    def _signature(self, raw: bytes, index: int, value: bytes) -> DkimVerdict:
+    def _signature(self, check: _DkimCheck, index: int, value: bytes) -> DkimVerdict:
         tags = _tags(re.sub(r"\r\n\s+", " ", value.decode("utf-8", "replace")))
         about = (normal_name(tags.get("d", "")), tags.get("s", ""), tags.get("a", ""))
         try:
-            holds = _DkimCheck(raw).verify(index, dnsfunc=self._key_text)
+            holds = check.verify(index, dnsfunc=self._key_text)
         except Exception as error:
             # dkimpy raises what its parsing meets (KeyError, ValueError, ...) for malformed tags.
             return DkimVerdict(*about, "permerror", f"{type(error).__name__}: {error}")

@@ -10,6 +10,7 @@ from esp.simulator import ledger
 from esp.simulator.clock import Clock
 from esp.simulator.config import ReaderRates
 from esp.simulator.mailbox import MailStore
+from esp.simulator.published import PublishedRecords
 from esp.simulator.readers import Readers
 from esp.simulator.web import Handler, Request, RequestRefused, Route
 from esp.simulator.zones import Record, ZoneStore, make_record
@@ -24,12 +25,14 @@ class Control:
         self,
         *,
         zones: ZoneStore,
+        published: PublishedRecords,
         store: MailStore,
         clock: Clock,
         readers: Readers,
         about: Callable[[], dict[str, Any]],
     ) -> None:
-        self._zones, self._store, self._clock = zones, store, clock
+        self._zones, self._published = zones, published
+        self._store, self._clock = store, clock
         self._readers, self._about = readers, about
 
     def routes(self) -> list[Route]:
@@ -56,7 +59,7 @@ class Control:
         entries = request.body.get("records") if isinstance(request.body, dict) else request.body
         if not isinstance(entries, list) or not 0 < len(entries) <= MAX_RECORDS:
             raise RequestRefused(400, f"Send a list of 1 to {MAX_RECORDS} records.")
-        self._zones.publish([_record(entry) for entry in entries])
+        self._published.publish([_record(entry) for entry in entries])
         return {"published": len(entries)}
 
     async def _zone(self, request: Request) -> dict[str, Any]:
@@ -68,7 +71,7 @@ class Control:
         }
 
     async def _delete_zone(self, request: Request) -> dict[str, Any]:
-        return {"deleted": self._zones.delete(request.args["domain"])}
+        return {"deleted": self._published.delete(request.args["domain"])}
 
     async def _mailboxes(self, request: Request) -> dict[str, Any]:
         provider, query = request.query.get("provider", ""), request.query.get("q", "")

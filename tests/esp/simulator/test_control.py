@@ -154,6 +154,21 @@ def test_clock_and_readers_can_be_set(client: SimulatorClient, thread: Simulator
         client.set_clock(speed=0)
 
 
+def test_published_records_are_there_after_a_restart(tmp_path: Path):
+    records = [
+        DnsRecord("acme.example", "MX", "10 mx.mailwright.test."),
+        DnsRecord("k1._domainkey.acme.example", "TXT", "v=DKIM1; p=" + "A" * 400, 60),
+        DnsRecord("gone.globex.example", "A", "127.0.0.1"),
+    ]
+    with SimulatorThread(config(tmp_path)) as thread:
+        SimulatorClient(thread.url).publish_records(records)
+        SimulatorClient(thread.url).delete_zone("globex.example")
+    with SimulatorThread(config(tmp_path)) as thread:
+        client = SimulatorClient(thread.url)
+        assert client.zone("acme.example") == records[:2]
+        assert client.zone("globex.example") == []
+
+
 def test_mail_is_there_after_a_restart(tmp_path: Path):
     for _ in range(2):
         with SimulatorThread(config(tmp_path)) as thread:

@@ -202,7 +202,7 @@ async def test_nobody_relays_and_syntax_is_checked(simulator: Simulator):
         assert (await client.execute_command(b"MAIL", b"FROM:nobody")).code == 501
         assert (await client.execute_command(b"MAIL", b"FROM:<> SIZE=99999999")).code == 552
         await client.mail(RETURN_PATH)
-        assert (await client.execute_command(b"DATA")).code == 503
+        assert (await client.execute_command(b"DATA")).code == 554
         assert (await client.execute_command(b"RCPT", b"TO:<a@bigmail.test>")).code == 550
         assert (await client.execute_command(b"WHAT")).code == 502
 

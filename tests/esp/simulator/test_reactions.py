@@ -256,7 +256,10 @@ async def test_nothing_off_loopback_is_fetched(world: Simulator, url: str):
 
 
 def test_urls_are_found_in_bad_html():
-    raw = mail(html='<a href=http://a.test/1>x<a HREF=" http://a.test/2 ">y<img src=x><img>')
+    raw = mail(
+        html="<a href=http://a.test/1>x<A\nclass=b HREF=' http://a.test/2?a=1&amp;b=2 '>y"
+        '<img src=x><img><a><area href="http://a.test/3"><img data-src="http://a.test/4">'
+    )
     urls = urls_in(email.message_from_bytes(raw, policy=modern))
-    assert urls.links == ("http://a.test/1", "http://a.test/2")
+    assert urls.links == ("http://a.test/1", "http://a.test/2?a=1&b=2")
     assert (urls.images, urls.one_click, urls.unsubscribe_mail) == ((), None, None)
