@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from esp.stack.chromium import find_chromium
 from esp.stack.errors import StackError
 from esp.stack.postgres import stop_leftover
 from esp.stack.servers import Servers, start_servers, stop_servers
@@ -107,6 +108,23 @@ _stack_line = ["embedded servers: given by the environment"]
 
 def pytest_report_header() -> str:
     return _stack_line[0]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the browser tests by name where there is no browser; in CI they fail instead."""
+    of_browser = [item for item in items if item.get_closest_marker("browser")]
+    if of_browser and not os.environ.get("CI") and find_chromium() is None:
+        for item in of_browser:
+            item.add_marker(pytest.mark.skip(reason="no Chromium on this machine"))
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> str:
+    """The browser program for the tests marked `browser`."""
+    found = find_chromium()
+    if found is None:
+        pytest.fail("No Chromium: install the package chromium, or set MAILWRIGHT_CHROMIUM.")
+    return found
 
 
 @pytest.hookimpl(trylast=True)
