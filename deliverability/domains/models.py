@@ -12,6 +12,8 @@ from tenants.scoping.models import TenantModel
 class Domain(TenantModel):
     """A domain that a tenant sends from. It may send only while `status` is verified."""
 
+    PREFIX = "dom"
+
     class Status(models.TextChoices):
         PENDING = "pending", "Waiting for DNS"
         VERIFIED = "verified", "Verified"
@@ -93,6 +95,8 @@ class DnsCheck(TenantModel):
 
 class Sender(TenantModel):
     """A From address that campaigns choose: name, address on a domain, where replies go."""
+
+    PREFIX = "snd"
 
     domain = models.ForeignKey(Domain, on_delete=models.CASCADE, related_name="senders")
     name = models.CharField(max_length=100)

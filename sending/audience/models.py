@@ -13,6 +13,8 @@ from tenants.scoping.models import HotTenantModel, TenantModel
 class Contact(HotTenantModel):
     """A person that a tenant may write to. The normalised address is unique in the tenant."""
 
+    PREFIX = "con"
+
     email = models.EmailField(max_length=254)
     email_norm = models.CharField(max_length=254)  # `esp.lib.addresses`: A-label domain, lower case
     first_name = models.CharField(max_length=100, blank=True)
@@ -46,6 +48,8 @@ class Contact(HotTenantModel):
 class AttributeDefinition(TenantModel):
     """A custom attribute of contacts: its key in templates, its type, what stands in for none."""
 
+    PREFIX = "att"
+
     class Kind(models.TextChoices):
         TEXT = "text", "Text"
         NUMBER = "number", "Number"
@@ -65,6 +69,8 @@ class AttributeDefinition(TenantModel):
 
 class ContactList(TenantModel):
     """A list that people subscribe to."""
+
+    PREFIX = "lst"
 
     class OptIn(models.TextChoices):
         SINGLE = "single", "Single opt-in"
@@ -87,6 +93,8 @@ class ContactList(TenantModel):
 
 class Subscription(HotTenantModel):
     """One contact on one list. Its history is in `SubscriptionChange`."""
+
+    PREFIX = "sbn"
 
     class Status(models.TextChoices):
         UNCONFIRMED = "unconfirmed", "Unconfirmed"
@@ -132,6 +140,8 @@ class SubscriptionChange(HotTenantModel):
 class SignupForm(TenantModel):
     """A hosted form for one list."""
 
+    PREFIX = "frm"
+
     contact_list = models.ForeignKey(ContactList, on_delete=models.CASCADE, related_name="forms")
     sender = models.ForeignKey("deliverability.Sender", on_delete=models.PROTECT)
     title = models.CharField(max_length=120)
@@ -146,6 +156,8 @@ class SignupForm(TenantModel):
 
 class Suppression(TenantModel):
     """An address not to be written to. Permanent, until a person with the right removes it."""
+
+    PREFIX = "sup"
 
     class Scope(models.TextChoices):
         ALL = "all", "All mail"
@@ -176,6 +188,8 @@ class Suppression(TenantModel):
 
 class Import(TenantModel):
     """A CSV file on its way into contacts: uploaded, mapped, tried, then run in the background."""
+
+    PREFIX = "imp"
 
     class Status(models.TextChoices):
         UPLOADED = "uploaded", "Uploaded"

@@ -12,6 +12,8 @@ from tenants.scoping.models import TenantModel
 class Campaign(TenantModel):
     """A mail to lists. `status` changes by conditional update only; the row count says who won."""
 
+    PREFIX = "cmp"
+
     class Status(models.TextChoices):
         DRAFT = "draft", "Draft"
         SCHEDULED = "scheduled", "Scheduled"

@@ -19,6 +19,8 @@ class ContentKind(models.TextChoices):
 class Template(TenantModel):
     """A reusable mail. `compiled` is what rendering uses; it is made in a worker when saved."""
 
+    PREFIX = "tpl"
+
     name = models.CharField(max_length=120)
     kind = models.CharField(max_length=4, choices=ContentKind, default=ContentKind.HTML)
     subject = models.CharField(max_length=300, blank=True)
@@ -41,6 +43,8 @@ class CompiledVersion(TenantModel):
     Tenants' content meets native compilers only there: a crash takes a worker's task, never a web
     process. `problem` holds the sentence for people when the content cannot be compiled.
     """
+
+    PREFIX = "cpl"
 
     source_hash = models.CharField(max_length=64)
     compiled = models.JSONField(null=True)  # `types.CompiledContent.to_json()`

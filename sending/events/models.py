@@ -28,6 +28,8 @@ class EventKind(models.TextChoices):
 class Event(HotTenantModel):
     """One fact about a message. Partitioned by month through its key; rows are only ever added."""
 
+    PREFIX = "evt"
+
     kind = models.CharField(max_length=14, choices=EventKind)
     at = models.DateTimeField()
     message_id = models.UUIDField()
@@ -48,6 +50,8 @@ class Event(HotTenantModel):
 
 class Attempt(HotTenantModel):
     """One try to hand a message over. Partitioned by month through its key."""
+
+    PREFIX = "atp"
 
     message_id = models.UUIDField()
     at = models.DateTimeField()

@@ -24,6 +24,8 @@ class Stream(models.TextChoices):
 class Batch(TenantModel):
     """Messages with one switch: a campaign, or a tenant's API messages of one stream."""
 
+    PREFIX = "bat"
+
     class Status(models.TextChoices):
         RUNNING = "running", "Running"
         PAUSED = "paused", "Paused"
@@ -75,6 +77,8 @@ class MessageContent(TenantModel):
 
 class Message(HotTenantModel):
     """One message to one recipient."""
+
+    PREFIX = "msg"
 
     class Status(models.TextChoices):
         QUEUED = "queued", "Queued"

@@ -15,6 +15,8 @@ class ApiKey(TenantModel):
     security holds before it is known whether the key is real.
     """
 
+    PREFIX = "key"
+
     name = models.CharField(max_length=80)
     prefix = models.CharField(max_length=12)  # first characters of the secret, to tell keys apart
     secret_hash = models.CharField(max_length=64, unique=True)

@@ -10,6 +10,8 @@ from tenants.scoping.models import TenantModel
 class AuditEntry(TenantModel):
     """One change. `action` is `room.verb`, `target` the public id or name of what was changed."""
 
+    PREFIX = "aud"
+
     at = models.DateTimeField(auto_now_add=True)
     actor_label = models.CharField(max_length=254)
     user = models.ForeignKey("tenants.User", on_delete=models.SET_NULL, null=True, db_index=False)

@@ -40,6 +40,8 @@ class Tenant(models.Model):
 class Membership(TenantModel):
     """A person in a tenant, with one role."""
 
+    PREFIX = "mem"
+
     user = models.ForeignKey("tenants.User", on_delete=models.CASCADE, related_name="memberships")
     role = models.CharField(max_length=12, choices=Role)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -52,6 +54,8 @@ class Membership(TenantModel):
 
 class Invitation(TenantModel):
     """An open invitation; the link in the mail carries a secret whose hash stands here."""
+
+    PREFIX = "inv"
 
     email = models.EmailField(max_length=254)
     role = models.CharField(max_length=12, choices=Role)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from django.db import models
 
-from esp.lib.ids import new_id
+from esp.lib.ids import new_id, to_public
 from tenants.scoping.context import current_tenant_id
 
 _M_co = TypeVar("_M_co", bound=models.Model, covariant=True)
@@ -31,6 +31,8 @@ class TenantModel(models.Model):
         "tenants.Tenant", on_delete=models.CASCADE, related_name="+", db_index=False
     )
 
+    PREFIX: ClassVar[str] = ""  # of the public id: "con", "cmp", …
+
     objects: TenantManager[Self] = TenantManager()
     unscoped: UnscopedManager[Self] = UnscopedManager()
 
@@ -39,6 +41,11 @@ class TenantModel(models.Model):
         # Related objects and refreshes go by keys that the scope has checked already.
         base_manager_name = "unscoped"
         default_manager_name = "objects"
+
+    @property
+    def public_id(self) -> str:
+        """The id that users see, such as `cmp_01h455vb4pex5vsknk084sn02q`."""
+        return to_public(self.PREFIX, self.pk)
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         if self.tenant_id is None:
