@@ -129,7 +129,8 @@ def deciding_rule(rules: tuple[Rule, ...], reply: Reply) -> Rule | None:
 def _plain(text: str) -> str:
     """Return `text` in lower case on one line, without the wrapping of whoever quotes it."""
     text = " ".join(text.lower().split())
-    return _TAIL.sub("", _WRAPPINGS.sub("", text, count=1))
+    # What matters stands in front; the cut bounds what a hostile text can make the patterns cost.
+    return _TAIL.sub("", _WRAPPINGS.sub("", text, count=1))[:600]
 
 
 def validate_rules(rules: tuple[Rule, ...] = RULES) -> list[str]:

@@ -103,13 +103,14 @@ class Recorder(Generic[J]):
         batch = self._pending[: self._settings.size]
         if not batch:
             return
+        error: Exception | None = None
         for pause in (0.0, *self._settings.retry_seconds):
             await asyncio.sleep(pause)
             try:
                 await self._write(batch)
-            except Exception as error:  # any failure to write is one to try again
-                self._error = error
+            except Exception as failure:  # any failure to write is one to try again
+                error = failure
             else:
-                self._error = None
                 del self._pending[: len(batch)]
                 return
+        self._error = error

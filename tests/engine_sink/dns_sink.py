@@ -1,4 +1,4 @@
-"""A name server on loopback, over UDP and TCP, that answers from a dictionary and fails on demand."""
+"""A name server on loopback, by UDP and TCP: answers from a dictionary, fails on demand."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sending.engine.connector import ConnectorSettings
 from sending.engine.pool import Deliverer
 from sending.engine.ports import Outcome
 from tests.engine_sink.conftest import BODY, SOURCE, World, envelope
@@ -200,8 +201,11 @@ async def test_an_internationalised_address_needs_smtputf8(world: World) -> None
 
 @pytest.mark.parametrize(
     "address",
-    ["bob@plainmail.test>\r\nRSET", "b ob@plainmail.test", "<bob@plainmail.test", "bob", "", "@x.test",
-     "a" * 300 + "@plainmail.test", "bob@[127.0.0.2]", "bob@" + "a" * 70 + ".test", "\ud800@x.test"],
+    [
+        "bob@plainmail.test>\r\nRSET", "b ob@plainmail.test", "<bob@plainmail.test", "bob", "",
+        "@x.test", "a" * 300 + "@plainmail.test", "bob@[127.0.0.2]", "bob@" + "a" * 70 + ".test",
+        "\ud800@x.test",
+    ],
 )  # fmt: skip
 async def test_an_address_that_could_break_out_of_its_command_bounces(
     world: World, address: str
@@ -263,8 +267,6 @@ async def test_a_server_that_politely_declines_tls_keeps_the_connection(world: W
 
 @pytest.mark.parametrize("is_offered", [True, False])
 async def test_required_tls_never_falls_back(world: World, is_offered: bool) -> None:
-    from sending.engine.connector import ConnectorSettings
-
     sink: Sink = await world.sink(
         script={"STARTTLS": BreakTls()}, tls=world.tls if is_offered else None
     )

@@ -1,0 +1,248 @@
+"""Slices of work over the real engine, with a queue that lives in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from esp.lib.clock import SystemClock
+from sending.engine.ports import Deliver, Envelope, Outcome, Source
+from sending.engine.recorder import RecordFailed, RecordSettings, Result
+from sending.engine.runner import Prepared, SliceSettings, SliceSummary, run_slice
+from sending.engine.session import Timeouts
+from sending.engine.throttle import LaneLimits
+from tests.engine_sink.conftest import SOURCE, World, envelope
+from tests.engine_sink.sink import Hang
+
+
+@dataclass(frozen=True)
+class Job:
+    number: int
+    domain: str = "plainmail.test"
+
+
+@dataclass
+class Queue:
+    """Implements `runner.Work`; faults are switched on by the tests."""
+
+    jobs: list[Job]
+    results: list[Result[Job]] = field(default_factory=list)
+    batches: list[int] = field(default_factory=list)
+    given_back: list[Job] = field(default_factory=list)
+    poison: frozenset[int] = frozenset()
+    record_failures: int = 0
+    honours_avoid: bool = True
+
+    async def claim(self, limit: int, avoid: frozenset[str]) -> Sequence[Job]:
+        await asyncio.sleep(0)
+        wanted = [job for job in self.jobs if not (self.honours_avoid and job.domain in avoid)][
+            :limit
+        ]
+        for job in wanted:
+            self.jobs.remove(job)
+        return wanted
+
+    def destination(self, job: Job) -> str:
+        return job.domain
+
+    async def prepare(self, job: Job) -> Prepared:
+        if job.number in self.poison:
+            raise ZeroDivisionError("division by zero in the template")
+        return Prepared(envelope(f"r{job.number}@{job.domain}"), SOURCE)
+
+    async def record(self, results: Sequence[Result[Job]]) -> None:
+        await asyncio.sleep(0.001)
+        if self.record_failures:
+            self.record_failures -= 1
+            raise ConnectionError("the database is away")
+        self.batches.append(len(results))
+        self.results.extend(results)
+
+    async def give_back(self, jobs: Sequence[Job]) -> None:
+        self.given_back.extend(jobs)
+
+    @property
+    def kinds(self) -> Counter[str]:
+        return Counter(result.outcome.kind for result in self.results)
+
+    @property
+    def numbers(self) -> list[int]:
+        return sorted(result.job.number for result in self.results)
+
+
+def queue(count: int, *, domain: str = "plainmail.test", **settings: object) -> Queue:
+    return Queue([Job(number, domain) for number in range(count)], **settings)  # type: ignore[arg-type]
+
+
+async def run(work: Queue, deliverer: Deliver, **settings: object) -> SliceSummary:
+    options: dict[str, object] = {
+        "duration_seconds": 5,
+        "concurrency": 10,
+        "max_share": 1.0,
+        "poll_seconds": 0.02,
+        "record": RecordSettings(size=20, seconds=0.05, retry_seconds=(0.01, 0.01)),
+    }
+    return await run_slice(
+        work,
+        deliverer,
+        settings=SliceSettings(**(options | settings)),  # type: ignore[arg-type]
+        clock=SystemClock(),
+    )
+
+
+async def test_it_works_the_queue_off_and_records_every_job_once(world: World) -> None:
+    sink = await world.sink()
+    work = queue(100)
+    summary = await run(work, world.engine(limits=LaneLimits(connections=10)))
+    assert work.numbers == list(range(100))
+    assert len(sink.messages) == 100
+    assert (summary.claimed, summary.delivered, summary.is_idle) == (100, 100, True)
+    assert summary.by_classification == {"none/delivered": 100}
+    assert max(work.batches) <= 20
+
+
+async def test_no_more_than_the_slots_are_under_way(world: World) -> None:
+    sink = await world.sink()
+    await run(queue(60), world.engine(limits=LaneLimits(connections=50)), concurrency=4)
+    assert sink.most_open <= 4
+
+
+async def test_a_job_that_cannot_be_rendered_bounces_alone(world: World) -> None:
+    await world.sink()
+    work = queue(20, poison=frozenset({3, 7}))
+    summary = await run(work, world.engine())
+    assert (summary.delivered, summary.bounced) == (18, 2)
+    bad = [result for result in work.results if result.outcome.kind == "bounced"]
+    assert {result.job.number for result in bad} == {3, 7}
+    assert {(r.outcome.phase, r.outcome.classification) for r in bad} == {
+        ("render", "block/content")
+    }
+
+
+async def test_a_fault_in_the_engine_defers_alone(world: World) -> None:
+    class Faulty:
+        async def deliver(self, message: Envelope, source: Source) -> Outcome:
+            if message.rcpt_to.startswith("r5@"):
+                raise RuntimeError("a bug")
+            return await real.deliver(message, source)
+
+    await world.sink()
+    real = world.engine()
+    work = queue(10)
+    summary = await run(work, Faulty())
+    assert (summary.delivered, summary.deferred) == (9, 1)
+
+
+async def test_recording_is_tried_again_and_nothing_is_lost(world: World) -> None:
+    await world.sink()
+    work = queue(50, record_failures=2)
+    summary = await run(work, world.engine())
+    assert summary.delivered == 50
+    assert work.numbers == list(range(50))
+
+
+async def test_a_database_that_stays_away_stops_the_slice_and_raises(world: World) -> None:
+    sink = await world.sink()
+    work = queue(500, record_failures=10_000)
+    with pytest.raises(RecordFailed) as caught:
+        await run(work, world.engine())
+    assert work.results == []
+    # It stopped claiming: what went out without a record is far less than the queue.
+    assert caught.value.count == len(sink.messages) < 450
+    assert isinstance(caught.value.__cause__, ConnectionError)
+
+
+async def test_a_slow_destination_leaves_slots_for_the_others(world: World) -> None:
+    world.domain("slowmail.test", "127.0.0.3")
+    await world.sink()
+    slow = await world.sink("127.0.0.3", script={"BODY": Hang()})
+    work = Queue([Job(n, "slowmail.test") for n in range(40)])
+    work.jobs += [Job(n) for n in range(100, 140)]
+    deliverer = world.engine(
+        limits=LaneLimits(connections=50), timeouts=Timeouts(body=1.0, quit=0.2)
+    )
+    summary = await run(work, deliverer, max_share=0.5, duration_seconds=0.6, grace_seconds=0.1)
+    assert summary.delivered == 40
+    assert slow.most_open <= 5
+
+
+async def test_fairness_holds_when_the_queue_ignores_what_to_avoid(world: World) -> None:
+    world.domain("slowmail.test", "127.0.0.3")
+    await world.sink()
+    slow = await world.sink("127.0.0.3", script={"BODY": Hang()})
+    work = Queue([Job(n, "slowmail.test") for n in range(10)], honours_avoid=False)
+    work.jobs += [Job(n) for n in range(100, 120)]
+    deliverer = world.engine(
+        limits=LaneLimits(connections=50), timeouts=Timeouts(body=1.0, quit=0.2)
+    )
+    summary = await run(work, deliverer, max_share=0.5, duration_seconds=0.6, grace_seconds=0.1)
+    assert summary.delivered == 20
+    assert slow.most_open <= 5
+    assert len(work.given_back) == summary.returned > 0
+
+
+async def test_the_slice_ends_in_time_and_gives_back_what_it_did_not_start(world: World) -> None:
+    await world.sink(script={"BODY": Hang()})
+    work = queue(30)
+    deliverer = world.engine(
+        limits=LaneLimits(connections=50), timeouts=Timeouts(body=60, quit=0.2)
+    )
+    summary = await run(work, deliverer, duration_seconds=0.2, grace_seconds=0.1, max_share=0.3)
+    assert summary.seconds < 2
+    assert (summary.cut_off, summary.deferred) == (3, 3)
+    assert all(result.outcome.is_ambiguous for result in work.results)
+    done = work.numbers + [job.number for job in work.given_back + work.jobs]
+    assert sorted(done) == list(range(30))
+
+
+async def test_it_stops_when_told_and_finishes_what_is_under_way(world: World) -> None:
+    sink = await world.sink()
+    work = queue(5000)
+    summary = await run_slice(
+        work,
+        world.engine(limits=LaneLimits(connections=10)),
+        settings=SliceSettings(duration_seconds=20, concurrency=10, max_share=1),
+        clock=SystemClock(),
+        should_stop=lambda: len(sink.messages) >= 50,
+    )
+    assert 50 <= summary.delivered < 1000
+    assert summary.cut_off == 0
+    assert summary.delivered == len(sink.messages) == len(work.results)
+
+
+async def test_a_claim_that_fails_ends_the_slice_after_the_results_are_safe(world: World) -> None:
+    class Failing(Queue):
+        async def claim(self, limit: int, avoid: frozenset[str]) -> Sequence[Job]:
+            if len(self.jobs) <= 20:
+                raise ConnectionError("the database is away")
+            return await super().claim(limit, avoid)
+
+    sink = await world.sink()
+    work = Failing([Job(number) for number in range(40)])
+    with pytest.raises(ConnectionError):
+        await run(work, world.engine(limits=LaneLimits(connections=10)))
+    assert len(work.results) == len(sink.messages) == 20
+
+
+async def test_many_destinations_are_served_in_turn(world: World) -> None:
+    await world.sink()
+    for number in range(8):
+        world.dns.mx(f"d{number}.test", "10 mx1.plainmail.test.")
+    jobs = [Job(n, f"d{n % 8}.test") for n in range(80)]
+    random.Random(3).shuffle(jobs)
+    work = Queue(jobs)
+    summary = await run(work, world.engine(limits=LaneLimits(connections=10)), max_share=0.2)
+    assert summary.delivered == 80
+
+
+def test_settings_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(ValueError, match="slot"):
+        SliceSettings(concurrency=0)
+    with pytest.raises(ValueError, match="share"):
+        SliceSettings(max_share=0)
+    assert SliceSettings(concurrency=1, max_share=0.1).slots_per_destination == 1
