@@ -8,6 +8,7 @@ from __future__ import annotations
 import css_inline
 
 from sending.content.errors import ContentError
+from sending.content.native import panics_refused
 
 # remote stylesheets are fetched by default: a tenant could make the worker read internal addresses
 _INLINER = css_inline.CSSInliner(
@@ -22,7 +23,8 @@ _INLINER = css_inline.CSSInliner(
 def inline_css(html: str) -> str:
     """Return the whole document with its CSS inlined; raises ContentError for unreadable CSS."""
     try:
-        return str(_INLINER.inline(html))
+        with panics_refused("The CSS of this page cannot be read."):
+            return str(_INLINER.inline(html))
     except css_inline.InlineError as error:
         raise ContentError(
             f"The CSS cannot be read ({error}): check style elements and style attributes.",

@@ -189,7 +189,11 @@ class _OutputNode(output.OutputNode):
         if self.path is None:
             return super().render_to_output(context, buffer)
         try:
-            value = context.scope[self.path[0]]
+            name = self.path[0]
+            if context.loops:
+                value = context.scope[name]
+            else:  # outside loops there are two places to look, not a chain of maps
+                value = context.locals[name] if name in context.locals else context.globals[name]
             for segment in self.path[1:]:
                 value = value[segment]
         except (KeyError, TypeError, IndexError):
@@ -290,6 +294,8 @@ class Template:
     bound: BoundTemplate
     literal: str | None
     """The whole text where there is no Liquid in it."""
+    steps: tuple[str | Node, ...] = ()
+    """The top-level nodes, with literals as plain strings."""
 
     def render(
         self,
@@ -307,8 +313,12 @@ class Template:
             context.now = now
         buffer = Buffer(MAX_OUTPUT)
         try:
-            for node in self.bound.nodes:
-                node.render_to_output(context, buffer)  # type: ignore[arg-type]
+            parts = buffer.parts
+            for step in self.steps:
+                if type(step) is str:  # the compiler bounds the literals' size
+                    parts.append(step)
+                else:
+                    step.render_to_output(context, buffer)  # type: ignore[union-attr,arg-type]
         except ContentError:
             raise
         except Exception as error:  # the library raises its own errors and Python's alike
@@ -373,7 +383,9 @@ def compile_template(source: str, *, html: bool) -> Template:
     """Return a Template for a compiled source; values are HTML-escaped when `html`."""
     if "{{" not in source and "{%" not in source:
         return Template(_parse(_TEXT, ""), source)
-    return Template(_parse(_HTML if html else _TEXT, source), None)
+    bound = _parse(_HTML if html else _TEXT, source)
+    steps = (node.text if type(node) is content.ContentNode else node for node in bound.nodes)
+    return Template(bound, None, tuple(steps))
 
 
 # --- static analysis ---

@@ -8,6 +8,7 @@ import mrml
 
 from sending.content.errors import ContentError
 from sending.content.guard import line_at
+from sending.content.native import panics_refused
 
 # mrml's default origin is another company's host; icons come from the product's own media instead.
 SOCIAL_ICON_ORIGIN = "https://icons.invalid/"
@@ -17,11 +18,12 @@ _POSITION = re.compile(r"at position (\d+):\d+")
 def mjml_to_html(source: str, *, social_icon_origin: str = SOCIAL_ICON_ORIGIN) -> str:
     """Return the HTML of an MJML source that has passed the guard; raises ContentError."""
     try:
-        result = mrml.to_html(
-            source,
-            parser_options=mrml.ParserOptions(include_loader=mrml.noop_loader()),
-            render_options=mrml.RenderOptions(social_icon_origin=social_icon_origin, fonts={}),
-        )
+        with panics_refused("MJML: the source cannot be read; look for stray quotes and tags."):
+            result = mrml.to_html(
+                source,
+                parser_options=mrml.ParserOptions(include_loader=mrml.noop_loader()),
+                render_options=mrml.RenderOptions(social_icon_origin=social_icon_origin, fonts={}),
+            )
     except OSError as error:  # mrml raises OSError for every syntax error
         raise _syntax_error(source, str(error)) from error
     return str(result.content)

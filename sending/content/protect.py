@@ -118,6 +118,9 @@ def protect(source: str, *, mjml: bool) -> Protected:
 def _settle(protected: Protected, piece: Piece, *, mjml: bool) -> str:
     """Return the piece with each placeholder in the form that survives at its place."""
     text = protected.text[piece.start : piece.end]
+    if mjml and piece.kind == "text":
+        # mrml panics on a text that begins outside ASCII and holds a bare ">"
+        text = text.replace(">", "&gt;")
     if protected.nonce not in text:
         return text
     if piece.kind == "text":

@@ -8,6 +8,7 @@ import pytest
 
 from sending.content.compiler import compile_content
 from sending.content.errors import ContentError
+from sending.content.mjml import mjml_to_html
 from sending.content.types import ContentSource
 
 ATTACKS = {
@@ -81,3 +82,19 @@ def test_an_error_names_the_line() -> None:
         compile_content(ContentSource("html", "<p>\n<svg></svg>", "s"), footer=False)
     assert caught.value.line == 2
     assert "<svg>" in caught.value.message
+
+
+def test_text_that_makes_mrml_panic_is_compiled() -> None:
+    body = (
+        "<mjml><mj-body><mj-section><mj-column><mj-text>é > 50 {{ x }}</mj-text></mj-column>"
+        "</mj-section></mj-body></mjml>"
+    )
+    compiled = compile_content(ContentSource("mjml", body, "s"), footer=True)
+    assert "é &gt; 50 {{ x }}" in (compiled.html or "")
+
+
+def test_a_panic_of_the_native_library_becomes_an_error() -> None:
+    source = "<mjml><mj-body><mj-raw>é > 50</mj-raw></mj-body></mjml>"
+    with pytest.raises(ContentError) as caught:
+        mjml_to_html(source)
+    assert caught.value.code == "unreadable"
