@@ -16,5 +16,8 @@ healthz.needs = "public"  # type: ignore[attr-defined]
 urlpatterns: list[URLPattern | URLResolver] = [
     path("healthz", healthz, name="healthz"),
     path("api/v1/", include("esp.api")),
+    path("developers/", include("sending.messages.urls")),
+    path("deliverability/", include("deliverability.domains.urls")),
+    path("rehearsal/", include("deliverability.rehearsal.urls")),
     path("t/", include("sending.tracking.urls")),
 ]
