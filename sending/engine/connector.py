@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from esp.lib.clock import Clock
 from sending.engine.cache import TtlCache
@@ -88,7 +88,7 @@ class Connector:
     async def _try(self, host: str, ip: str, source: Source) -> Session | Outcome:
         known = self._dead.get((source.id, ip))
         if known is not None:
-            return known
+            return replace(known, at=self._clock.now(), timings={})
         tls = self._settings.tls
         if tls == "opportunistic" and self._broken_tls.get(ip):
             tls = "never"

@@ -166,8 +166,12 @@ class Deliverer:
         return outcome
 
     async def close(self) -> None:
-        """Close every kept connection; messages under way must have ended before."""
+        """Close every kept connection; messages under way must have ended before.
+
+        Not the end: a later `deliver` opens connections anew.
+        """
         await self._idle.close()
+        await self._resolver.close()
 
     async def _send(
         self, envelope: Envelope, source: Source, answer: MxAnswer, permit: Permit

@@ -181,6 +181,9 @@ class Resolver(Protocol):
     async def addresses(self, host: str, *, version: int) -> AddressAnswer:
         """Return the addresses of `host`; `version` is 4 or 6, that of the source address."""
 
+    async def close(self) -> None:
+        """Stop the look-ups under way."""
+
 
 @dataclass(frozen=True, slots=True)
 class Permit:

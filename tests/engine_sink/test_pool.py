@@ -165,17 +165,20 @@ async def test_the_words_of_a_server_count_more_than_a_dead_host(world: World) -
     assert (outcome.kind, outcome.classification) == ("deferred", "block/reputation")
 
 
-async def test_a_dead_host_is_not_tried_for_every_message(world: World) -> None:
-    listener = socket.socket()
-    listener.bind(("127.0.0.3", 0))  # bound but not listening: every connection is refused
-    world.port = listener.getsockname()[1]
-    world.domain("dead.test", "127.0.0.3")
-    deliverer = world.engine()
-    first = await deliverer.deliver(envelope("bob@dead.test"), SOURCE)
-    second = await deliverer.deliver(envelope("bob@dead.test"), SOURCE)
-    listener.close()
+async def test_a_dead_host_rests_before_it_is_tried_again(world: World) -> None:
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.2", 0))  # bound but not listening: every connection is refused
+        world.port = reserved.getsockname()[1]
+        deliverer = world.engine(connector=ConnectorSettings(unreachable_seconds=0.3))
+        first = await deliverer.deliver(envelope(), SOURCE)
     assert (first.kind, first.phase) == ("deferred", "connect")
-    assert second is first
+    sink = await world.sink()
+    resting = await deliverer.deliver(envelope(), SOURCE)
+    assert (resting.kind, resting.text) == ("deferred", first.text)
+    assert resting.at > first.at
+    assert sink.connections == 0
+    await asyncio.sleep(0.35)
+    assert (await deliverer.deliver(envelope(), SOURCE)).kind == "delivered"
 
 
 async def test_connections_tried_for_one_message_are_bounded(world: World) -> None:
