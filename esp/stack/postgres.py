@@ -159,6 +159,9 @@ class PostgresServer:
         programs = find_programs()
         self._prepare_folders()
         self._identity = unprivileged_identity(programs["postgres"])
+        if self._identity.uid != os.geteuid():
+            # The other account must get through to its folders; what is secret here has mode 0600.
+            self.directory.chmod(self.directory.stat().st_mode | 0o011)
         self._passwords = self._read_passwords()
         if not self.data.exists():
             self._make_cluster(programs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import psycopg
 import pytest
 
 from esp.stack.errors import StackError
+from esp.stack.machine import unprivileged_identity
 from esp.stack.postgres import APP, OWNER, WORKER, PostgresServer, find_programs, stop_leftover
 from esp.stack.servers import embedded_servers
 from esp.stack.valkey import ValkeyServer, stop_leftover_valkey
@@ -183,6 +185,32 @@ def test_an_initdb_cut_short_is_made_again(tmp_path: Path) -> None:
     (tmp_path / "postgres.new" / "base").mkdir(parents=True)
     with embedded_servers(tmp_path, fast=True) as servers:
         assert servers.postgres.is_running()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become someone else")
+def test_root_without_user_namespaces_runs_it_as_nobody_and_goes_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = os.environ["PATH"]
+    monkeypatch.setenv("PATH", "/nonexistent")  # no `unshare` there
+    unprivileged_identity.cache_clear()
+    try:
+        identity = unprivileged_identity(find_programs()["postgres"])
+    except StackError as error:
+        pytest.skip(str(error))  # a checkout under a closed /root
+    # pytest's own folders are closed to other accounts, so this stands beside them.
+    with tempfile.TemporaryDirectory(prefix="mailwright-nobody-") as folder:
+        with embedded_servers(Path(folder), fast=True) as servers:
+            assert servers.postgres.data.stat().st_uid == identity.uid != 0
+            with psycopg.connect(servers.owner_database_url) as connection:
+                connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+        monkeypatch.setenv("PATH", path)
+        unprivileged_identity.cache_clear()
+        with (
+            embedded_servers(Path(folder), fast=True) as servers,
+            psycopg.connect(servers.database_url) as connection,
+        ):
+            assert connection.execute("SELECT answer FROM kept").fetchone() == (42,)
 
 
 def test_a_taken_port_is_one_sentence_that_names_it(tmp_path: Path) -> None:
