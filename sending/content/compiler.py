@@ -21,7 +21,8 @@ from sending.content.guard import (
 )
 from sending.content.inline import inline_css
 from sending.content.links import FoundLinks, mark_links
-from sending.content.liquid import check_syntax, compile_template, fields_used, names_used
+from sending.content.liquid import check_syntax, compile_template
+from sending.content.merge_fields import fields_used, names_used
 from sending.content.mjml import SOCIAL_ICON_ORIGIN, mjml_to_html
 from sending.content.plaintext import html_to_text
 from sending.content.protect import Protected, protect, with_table_bodies

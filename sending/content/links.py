@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from sending.content.errors import ContentError
-from sending.content.liquid import local_names, names_used
+from sending.content.merge_fields import local_names, names_used
 from sending.content.protect import Protected
 from sending.content.types import Link
 

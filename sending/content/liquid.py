@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from liquid import Environment
@@ -48,7 +48,6 @@ from markupsafe import escape
 from sending.content.errors import ContentError
 from sending.content.filters import FILTERS, check_value
 from sending.content.guard import line_at, scan_liquid
-from sending.content.types import PRODUCT_VARIABLES
 
 DEADLINE = 0.25  # seconds of CPU for one part of one message
 MAX_OUTPUT = 512 * 1024
@@ -188,6 +187,7 @@ class _OutputNode(output.OutputNode):
     def render_to_output(self, context: LibraryContext, buffer: Any) -> int:
         if self.path is None:
             return super().render_to_output(context, buffer)
+        value: Any
         try:
             name = self.path[0]
             if context.loops:
@@ -368,9 +368,9 @@ def check_syntax(source: str, *, field: str | None = None) -> None:
 
 
 def _check_filters(template: BoundTemplate) -> None:
-    for node in _walk(template.nodes):
+    for node in walk(template.nodes):
         for expression in node.expressions():
-            for part in _parts(expression):
+            for part in parts(expression):
                 for one in getattr(part, "filters", None) or ():
                     if one.name not in FILTERS:
                         raise ContentError(
@@ -388,114 +388,18 @@ def compile_template(source: str, *, html: bool) -> Template:
     return Template(bound, None, tuple(steps))
 
 
-# --- static analysis ---
+def parse_author(source: str) -> BoundTemplate:
+    """Return the tree of an author's source that `scan_liquid` let pass; raises ContentError."""
+    return _parse(_AUTHOR, source)
 
 
-def _walk(nodes: Any) -> Iterator[Node]:
+def walk(nodes: Any) -> Iterator[Node]:
     for node in nodes:
         yield node
-        yield from _walk(node.children(None))
+        yield from walk(node.children(None))
 
 
-def _parts(expression: Expression) -> Iterator[Expression]:
+def parts(expression: Expression) -> Iterator[Expression]:
     yield expression
     for child in expression.children():
-        yield from _parts(child)
-
-
-@dataclass(slots=True)
-class _Uses:
-    local: set[str]
-    found: dict[str, bool] = field(default_factory=dict)
-
-    def note(self, path: Path, *, has_default: bool) -> None:
-        name = _field_name(path)
-        if name and name not in self.local and name not in PRODUCT_VARIABLES:
-            self.found[name] = self.found.get(name, True) and has_default
-
-
-def _field_name(path: Path) -> str | None:
-    first, rest = path.path[0], path.path[1:]
-    if not isinstance(first, str):
-        return None
-    if first != "contact":
-        return first
-    return rest[0] if rest and isinstance(rest[0], str) else None
-
-
-def _local_names(nodes: Any) -> set[str]:
-    names = {"forloop"}
-    for node in _walk(nodes):
-        names.update(str(name) for name in node.template_scope())
-        names.update(str(name) for name in node.block_scope())
-    return names
-
-
-def _roots(expression: Expression) -> set[str]:
-    names = (_field_name(part) for part in _parts(expression) if isinstance(part, Path))
-    return {name for name in names if name}
-
-
-def _collect(nodes: Any, uses: _Uses, guarded: frozenset[str]) -> None:
-    """Note every field that is written out; one that a surrounding condition asks about is safe."""
-    for node in nodes:
-        expressions = list(node.expressions())
-        if isinstance(node, (output.OutputNode, echo_tag.EchoNode, assign_tag.AssignNode)):
-            for expression in expressions:
-                _note_output(expression, uses, guarded)
-            continue
-        asked = set().union(*(_roots(expression) for expression in expressions))
-        for expression in expressions:
-            for part in _parts(expression):
-                if isinstance(part, Path):
-                    uses.note(part, has_default=True)
-        _collect(node.children(None), uses, guarded | asked)
-
-
-def _note_output(expression: Expression, uses: _Uses, guarded: frozenset[str]) -> None:
-    has_default = isinstance(expression, FilteredExpression) and any(
-        one.name == "default" for one in expression.filters or ()
-    )
-    for part in _parts(expression):
-        if isinstance(part, Path):
-            safe = has_default or _field_name(part) in guarded
-            uses.note(part, has_default=safe)
-
-
-def fields_used(source: str) -> dict[str, bool]:
-    """Return the merge fields of a Liquid source: name → whether every use has a default.
-
-    A use inside a condition about the same field counts as having one. `contact.city` and `city`
-    are the same field; the product's own variables are left out. Raises ContentError.
-    """
-    if not scan_liquid(source):
-        return {}
-    template = _parse(_AUTHOR, source)
-    uses = _Uses(_local_names(template.nodes))
-    _collect(template.nodes, uses, frozenset())
-    return uses.found
-
-
-def names_used(source: str) -> set[str]:
-    """Return every name that a Liquid source reads, the product's variables among them."""
-    if not scan_liquid(source):
-        return set()
-    nodes = _parse(_AUTHOR, source).nodes
-    return set().union(
-        *(_roots(expression) for node in _walk(nodes) for expression in node.expressions())
-    )
-
-
-def local_names(source: str) -> set[str]:
-    """Return the names that a source sets itself (assign, capture, loops)."""
-    return _local_names(_parse(_AUTHOR, source).nodes) if scan_liquid(source) else set()
-
-
-__all__ = [
-    "Template",
-    "check_syntax",
-    "compile_template",
-    "fields_used",
-    "local_names",
-    "names_used",
-]
+        yield from parts(child)

@@ -6,7 +6,8 @@ import datetime as dt
 
 import pytest
 
-from sending.content.liquid import check_syntax, compile_template, fields_used, names_used
+from sending.content.liquid import check_syntax, compile_template
+from sending.content.merge_fields import fields_used, names_used
 
 NOW = dt.datetime(2026, 3, 7, 9, 5, tzinfo=dt.UTC)
 VALUES = {
