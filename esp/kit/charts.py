@@ -15,8 +15,7 @@ from typing import Any, Final
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-_WIDTH, _HEIGHT = 720, 240
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 8, 12, 26
+_WIDTH, _HEIGHT = 1000, 200
 _numbers = count(1)
 
 # The colour that a name gets when its caller does not say (`kind-…` classes in app.css).
@@ -100,8 +99,8 @@ def nice_top(highest: float) -> float:
     if highest <= 4:
         return 4
     size = 10.0 ** math.floor(math.log10(highest / 4))
-    tops = (4.0 * size * step for step in (1, 2, 2.5, 5, 10))
-    return next(top for top in tops if top >= highest)
+    steps = (size * step for step in (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 7.5, 10))
+    return next(4 * step for step in steps if step.is_integer() and 4 * step >= highest)
 
 
 def short(number: float) -> str:
@@ -120,43 +119,33 @@ def _path(points: Sequence[tuple[float, float]]) -> str:
     return "M" + " L".join(f"{x:.1f} {y:.1f}" for x, y in points)
 
 
-def _grid(top: float) -> SafeString:
-    lines = []
-    for step in range(5):
-        y = _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * step / 4
-        lines.append((f"{y:.1f}", f"{y + 4:.1f}", short(top * step / 4)))
+def _grid() -> SafeString:
     return format_html_join(
         "",
-        '<line class="grid-line" x1="{}" x2="{}" y1="{}" y2="{}"/>'
-        '<text x="{}" y="{}" text-anchor="end">{}</text>',
-        ((_LEFT, _WIDTH - _RIGHT, y, y, _LEFT - 8, low, text) for y, low, text in lines),
+        '<line class="grid-line" x1="0" x2="{}" y1="{}" y2="{}"/>',
+        ((_WIDTH, _HEIGHT * step // 4, _HEIGHT * step // 4) for step in range(5)),
     )
 
 
-def _marks(labels: Sequence[str], xs: Sequence[float]) -> SafeString:
+def _heights(top: float) -> SafeString:
+    return format_html_join(
+        "", "<span>{}</span>", ((short(top * step / 4),) for step in range(4, -1, -1))
+    )
+
+
+def _marks(labels: Sequence[str]) -> SafeString:
     every = max(1, math.ceil(len(labels) / 9))
-    last = len(labels) - 1
-    shown = list(range(0, len(labels), every))
+    last = max(1, len(labels) - 1)
     return format_html_join(
         "",
-        '<text x="{}" y="{}" text-anchor="{}">{}</text>',
-        (
-            (
-                f"{xs[index]:.1f}",
-                _HEIGHT - 6,
-                "end" if index == last and last else "start" if index == 0 else "middle",
-                labels[index],
-            )
-            for index in shown
-        ),
+        '<span style="left:{}%">{}</span>',
+        ((f"{100 * index / last:.2f}", labels[index]) for index in range(0, len(labels), every)),
     )
 
 
 def _curve(series: Series, xs: Sequence[float], top: float) -> SafeString:
-    floor = _HEIGHT - _BOTTOM
-    tall = floor - _TOP
-    points = [(x, floor - tall * value / top) for x, value in zip(xs, series.values, strict=True)]
-    under = f"{_path(points)} L{points[-1][0]:.1f} {floor} L{points[0][0]:.1f} {floor} Z"
+    points = [(x, _HEIGHT * (1 - value / top)) for x, value in zip(xs, series.values, strict=True)]
+    under = f"{_path(points)} L{points[-1][0]:.1f} {_HEIGHT} L{points[0][0]:.1f} {_HEIGHT} Z"
     return format_html(
         '<g class="kind-{}"><path class="under" d="{}"/><path class="curve" d="{}"/></g>',
         series.kind,
@@ -167,7 +156,7 @@ def _curve(series: Series, xs: Sequence[float], top: float) -> SafeString:
 
 def _hover(labels: Sequence[str], curves: Sequence[Series], xs: Sequence[float]) -> SafeString:
     """Return invisible columns with titles: the browser shows the numbers under the pointer."""
-    wide = (xs[1] - xs[0]) if len(xs) > 1 else _WIDTH - _LEFT - _RIGHT
+    wide = (xs[1] - xs[0]) if len(xs) > 1 else _WIDTH
     rows = []
     for index, label in enumerate(labels):
         numbers = ", ".join(f"{c.label}: {_number(c.values[index])}" for c in curves)
@@ -175,7 +164,7 @@ def _hover(labels: Sequence[str], curves: Sequence[Series], xs: Sequence[float])
     return format_html_join(
         "",
         '<rect class="hover-column" x="{}" width="{}" y="0" height="{}"><title>{}</title></rect>',
-        ((x, width, _HEIGHT - _BOTTOM, text) for x, width, text in rows),
+        ((x, width, _HEIGHT, text) for x, width, text in rows),
     )
 
 
@@ -227,28 +216,28 @@ def line_chart(points: Sequence[Mapping[str, Any]], *, title: str) -> SafeString
     if not labels or not curves:
         return format_html('<p class="quiet py-8 text-center">{}</p>', "Nothing to show yet.")
     top = nice_top(max(max(curve.values) for curve in curves))
-    room = _WIDTH - _LEFT - _RIGHT
     steps = max(1, len(labels) - 1)
-    xs = [_LEFT + room * index / steps for index in range(len(labels))]
+    xs = [_WIDTH * index / steps for index in range(len(labels))]
     number = next(_numbers)
-    drawn = format_html_join("", "{}", ((_curve(curve, xs, top),) for curve in curves))
     svg = format_html(
-        '<svg class="chart" viewBox="0 0 {} {}" role="img" aria-labelledby="chart-{}">'
-        '<title id="chart-{}">{}</title>{}{}{}{}</svg>',
+        '<svg viewBox="0 0 {} {}" preserveAspectRatio="none" role="img"'
+        ' aria-labelledby="chart-{}"><title id="chart-{}">{}</title>{}{}{}</svg>',
         _WIDTH,
         _HEIGHT,
         number,
         number,
         title,
-        _grid(top),
-        drawn,
-        _marks(labels, xs),
+        _grid(),
+        format_html_join("", "{}", ((_curve(curve, xs, top),) for curve in curves)),
         _hover(labels, curves, xs),
     )
     key = legend((curve.kind, curve.label, _number(sum(curve.values))) for curve in curves)
     return format_html(
-        '<figure class="chart-figure"><div class="chart-scroll">{}</div>{}{}</figure>',
+        '<figure><div class="chart"><div class="chart-y" aria-hidden="true">{}</div>{}'
+        '<div class="chart-x" aria-hidden="true">{}</div></div>{}{}</figure>',
+        _heights(top),
         svg,
+        _marks(labels),
         key,
         _table(title, labels, curves),
     )

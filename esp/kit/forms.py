@@ -11,8 +11,9 @@ from esp.lib.errors import DomainError
 
 # Named in full, because Tailwind finds class names by reading this file.
 _CLASSES: Final[tuple[tuple[type[forms.Widget], str], ...]] = (
-    (forms.CheckboxSelectMultiple, "checkbox checkbox-sm checkbox-primary"),
-    (forms.RadioSelect, "radio radio-sm radio-primary"),
+    # A group's attributes also go on the element around it: its controls are styled by type.
+    (forms.CheckboxSelectMultiple, ""),
+    (forms.RadioSelect, ""),
     (forms.CheckboxInput, "checkbox checkbox-sm checkbox-primary"),
     (forms.SelectMultiple, "select h-auto w-full"),
     (forms.Select, "select w-full"),
@@ -40,7 +41,7 @@ def control_attributes(field: BoundField, *, extra_class: str = "") -> dict[str,
     widget = field.field.widget
     own = str(widget.attrs.get("class", ""))
     classes = own if _looks_styled(own) else f"{class_for(widget)} {own}"
-    attributes = {"class": f"{classes} {extra_class}".strip()}
+    attributes = {"class": f"{classes} {extra_class}".strip()} if classes.strip() else {}
     described = [f"{field.auto_id}_helptext"] if field.help_text else []
     if field.errors:
         attributes["aria-invalid"] = "true"

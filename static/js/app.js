@@ -124,21 +124,10 @@ if (toasts) {
 
 /** Show a sentence at the corner; kind: "info", "success", "warning" or "error". */
 export function toast(text, kind = "info") {
-  if (!toasts) return;
-  const note = document.createElement("div");
-  note.className = `toast-note toast-${kind}`;
-  note.dataset.toast = kind;
-  note.setAttribute("role", kind === "error" ? "alert" : "status");
-  const words = document.createElement("span");
-  words.className = "min-w-0 grow break-words";
-  words.textContent = text;
-  const close = document.createElement("button");
-  close.type = "button";
-  close.className = "btn btn-ghost btn-xs btn-square -mr-1.5";
-  close.dataset.toastClose = "";
-  close.setAttribute("aria-label", "Dismiss");
-  close.textContent = "✕";
-  note.append(words, close);
+  const form = document.querySelector(`[data-toast-template="${kind}"]`);
+  if (!toasts || !form) return;
+  const note = form.content.firstElementChild.cloneNode(true);
+  note.querySelector("[data-toast-text]").textContent = text;
   toasts.append(note);
 }
 
