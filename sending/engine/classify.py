@@ -27,6 +27,7 @@ _WRAPPINGS = re.compile(
     r"(?: host [^:]*:)?)\s*(?=\S)",
     re.DOTALL,
 )
+_AFTER_MAIL = re.compile(r"(?:after|in reply to) mail from", re.IGNORECASE)
 _TAIL = re.compile(r"\s*\(in reply to .*$")
 
 
@@ -108,7 +109,16 @@ def classify(*, code: int | None, enhanced: str | None, text: str) -> str:
 @functools.lru_cache(maxsize=8192)
 def _classify(code: int | None, enhanced: str | None, text: str) -> str:
     rule = deciding_rule(RULES, Reply(code, text, enhanced))
-    return rule.category if rule is not None else UNKNOWN
+    category = rule.category if rule is not None else UNKNOWN
+    return about_the_sender(category) if _AFTER_MAIL.search(text) else category
+
+
+def about_the_sender(classification: str) -> str:
+    """Return the class of a reply to MAIL FROM: "no such user" there speaks of the sender.
+
+    Without this, a receiver that does not like our return path would have its users suppressed.
+    """
+    return "block/sender-rejected" if classification.startswith("hard/") else classification
 
 
 def classify_text(line: str) -> str:

@@ -26,7 +26,7 @@ from aiosmtplib.response import SMTPResponse
 
 from esp.lib.clock import Clock
 from sending.engine.addresses import command_path
-from sending.engine.classify import classify, kind_for
+from sending.engine.classify import about_the_sender, classify, kind_for
 from sending.engine.ports import Envelope, Kind, Outcome, Phase, Source, TlsPolicy
 from sending.engine.replies import Reply, clean, make_reply
 from sending.engine.wire import dot_stuffed, with_crlf
@@ -353,6 +353,8 @@ class Session:
         is_ambiguous: bool = False,
     ) -> Outcome:
         classification = classification or _classification(reply)
+        if phase == "mail":
+            classification = about_the_sender(classification)
         timings, self._timings = self._timings, {}
         transport = self._protocol.transport if self._protocol is not None else None
         name = transport.get_extra_info("sockname") if transport is not None else None

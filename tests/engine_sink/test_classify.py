@@ -84,6 +84,8 @@ def test_a_rule_that_never_decides_is_found() -> None:
          "issue."), "block/virus"),
         (("550 5.0.0 host mx.example.com[192.0.2.1] said: 550 5.1.1 User unknown (in reply to end "
          "of DATA command)"), "hard/invalid-recipient"),
+        ("550 SMTP error from remote mail server after MAIL FROM:<a@b.example>: 550 No such user",
+         "block/sender-rejected"),
         ("", "unknown/unknown"),
         ("The parrot is resting.", "unknown/unknown"),
     ],

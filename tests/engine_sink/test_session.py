@@ -60,7 +60,12 @@ async def test_a_server_that_cuts_the_connection_is_tried_later(world: World, ve
     assert outcome.is_ambiguous == (verb == "BODY")
 
 
-@pytest.mark.parametrize("verb", ["MAIL", "RCPT", "DATA", "BODY"])
+async def test_a_refused_sender_never_suppresses_the_recipient(world: World) -> None:
+    outcome, _ = await world.send({"MAIL": "550 5.1.1 User unknown"})
+    assert (outcome.kind, outcome.classification) == ("bounced", "block/sender-rejected")
+
+
+@pytest.mark.parametrize("verb", ["RCPT", "DATA", "BODY"])
 async def test_a_permanent_refusal_bounces(world: World, verb: str) -> None:
     outcome, sink = await world.send({verb: "550 5.1.1 No such user here"})
     assert (outcome.kind, outcome.phase) == ("bounced", verb.lower())
