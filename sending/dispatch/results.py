@@ -17,7 +17,7 @@ from django.db import connection, transaction
 
 from esp.lib.backoff import Schedule, next_attempt_at
 from esp.lib.ids import new_id
-from sending.audience.services import SuppressionEntry, suppress_many
+from sending.audience.suppressions import SuppressionEntry, suppress_many
 from sending.dispatch.claims import Job
 from sending.dispatch.sites import site_of
 from sending.engine.classify import suppresses

@@ -17,10 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import dns.resolver
-from deliverability.ips.selectors import sources_for
 from django.conf import settings
 from django.db import close_old_connections
 
+from deliverability.ips.selectors import sources_for
 from esp.lib.backoff import SCHEDULES, Schedule
 from esp.lib.clock import SystemClock
 from sending.dispatch import results

@@ -13,7 +13,8 @@ from django.utils import timezone
 
 from esp.lib.errors import NotFound
 from sending.audience.models import Subscription
-from sending.audience.services import suppress, unsubscribe
+from sending.audience.services import unsubscribe
+from sending.audience.suppressions import SuppressionEntry, suppress_many
 from sending.content.errors import ContentError
 from sending.content.render import Renderer
 from sending.content.types import CompiledContent, RenderContext, Rendered
@@ -187,13 +188,16 @@ def unsubscribe_recipient(message: Message, *, method: str) -> None:
 
 def suppress_marketing(message: Message, *, method: str) -> None:
     """Let the recipient get no marketing mail of this tenant any more."""
-    suppress(
-        tenant_id=message.tenant_id,
-        email_norm=message.recipient,
-        scope="broadcast",
-        reason="unsubscribe",
-        source=f"message:{method}",
-        detail="",
+    suppress_many(
+        [
+            SuppressionEntry(
+                tenant_id=message.tenant_id,
+                email_norm=message.recipient,
+                scope="broadcast",
+                reason="unsubscribe",
+                source=f"message:{method}",
+            )
+        ]
     )
 
 
