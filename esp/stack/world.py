@@ -140,7 +140,7 @@ def product_programs(
     ]  # fmt: skip
     return [
         program("web", granian, web),
-        program("inbound", [*python, "manage.py", "run_inbound"], worker),
+        program("inbound", [*python, "manage.py", "inbound"], worker),
         celery_worker("transactional", "transactional", 1),
         celery_worker("broadcast", "broadcast", 2),
         celery_worker("background", "feedback,imports,webhooks,default", 2),
