@@ -14,7 +14,6 @@ from tenants.accounts.models import User
 from tenants.directory.actor import Actor
 from tenants.directory.permissions import ROLE_PERMISSIONS, Role
 
-
 in_a_small_site = pytest.mark.urls("tests.esp.kit.nav_urls")
 
 
