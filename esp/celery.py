@@ -41,12 +41,18 @@ app.conf.update(
         "audience.*": {"queue": "imports"},
     },
     beat_schedule={
+        "audience-resume-imports": {"task": "audience.resume_imports", "schedule": 30.0},
         "dispatch-wake": {"task": "dispatch.wake", "schedule": 2.0, "options": {"expires": 2}},
         "dispatch-expire": {"task": "dispatch.expire", "schedule": 10.0},
         "campaigns-sweep": {
             "task": "campaigns.sweep",
             "schedule": 3.0,
             "options": {"expires": 3},
+        },
+        "messages-clear-cancelled": {"task": "messages.clear_cancelled", "schedule": 30.0},
+        "messages-purge-idempotency": {
+            "task": "messages.purge_idempotency",
+            "schedule": 24 * 3600.0,
         },
         "dispatch-partitions": {"task": "dispatch.make_partitions", "schedule": 6 * 3600.0},
     },

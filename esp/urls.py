@@ -19,5 +19,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("developers/", include("sending.messages.urls")),
     path("deliverability/", include("deliverability.domains.urls")),
     path("rehearsal/", include("deliverability.rehearsal.urls")),
-    path("t/", include("sending.tracking.urls")),
+    # tracking waits for the audience services
 ]

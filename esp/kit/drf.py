@@ -57,11 +57,19 @@ def problem_body(
     return body
 
 
+def _below(path: str, key: Any) -> str:
+    if key == "non_field_errors":
+        return path
+    if isinstance(key, int):  # an entry of a list
+        return f"{path}[{key}]"
+    return f"{path}.{key}" if path else str(key)
+
+
 def _flatten(detail: Any, path: str = "") -> list[dict[str, str]]:
     if isinstance(detail, dict):
         found = []
         for key, value in detail.items():
-            name = path if key == "non_field_errors" else f"{path}.{key}" if path else str(key)
+            name = _below(path, key)
             found += _flatten(value, name)
         return found
     if isinstance(detail, list):

@@ -106,6 +106,7 @@ def _validated(bare: str, display: str, *, allow_smtputf8: bool) -> Address:
             allow_quoted_local=False,
             allow_domain_literal=False,
             globally_deliverable=False,
+            test_environment=True,  # .test is an ordinary domain here, as it is for the fast path
         )
     except email_validator.EmailNotValidError as error:
         raise InvalidInput(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -51,7 +50,7 @@ class StoredAnswer:
     body: dict[str, Any]
 
 
-def hash_of(path: str, data: Mapping[str, Any]) -> str:
+def hash_of(path: str, data: object) -> str:
     """Return the hash by which two requests are the same: order and spacing do not count."""
     return hashlib.sha256(
         path.encode() + b"\n" + orjson.dumps(data, option=orjson.OPT_SORT_KEYS)

@@ -11,6 +11,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 
+from esp.lib.ids import to_public
 from tenants.scoping.models import HotTenantModel, TenantModel
 
 
@@ -54,6 +55,11 @@ class Batch(TenantModel):
             # The claim's turns: running batches of a stream.
             models.Index(fields=["stream"], condition=Q(status="running"), name="batch_turns"),
         ]
+
+    @property
+    def public_id(self) -> str:
+        """The form that users see."""
+        return to_public("bat", self.pk)
 
 
 class MessageContent(TenantModel):
@@ -142,6 +148,11 @@ class Message(HotTenantModel):
             # One message for a contact in a batch: preparation that resumes adds nothing twice.
             models.Index(fields=["batch", "contact_id"], name="message_contact"),
         ]
+
+    @property
+    def public_id(self) -> str:
+        """The form that users see."""
+        return to_public("msg", self.pk)
 
 
 class QueueEntry(models.Model):

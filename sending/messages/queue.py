@@ -182,7 +182,7 @@ def insert_messages_from_select(
                 "mw_expires": expires_at_for(batch.stream, due_at),
             },
         )
-        made = cursor.rowcount
+        made: int = cursor.rowcount
     key = StatKey(
         tenant_id=batch.tenant_id,
         batch_id=batch.pk,

@@ -107,6 +107,7 @@ def _source_for(request: SendRequest, checked: CheckedRequest) -> ContentSource:
     """Return what is to be sent; a template is frozen as it stands now."""
     source = request.source
     if source is None:
+        assert checked.template_id is not None
         template = Template.objects.filter(pk=checked.template_id).first()
         if template is None:
             raise InvalidInput(
