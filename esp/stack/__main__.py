@@ -29,11 +29,12 @@ def main(arguments: list[str]) -> int:
         ("roles-sql", "print the SQL that makes the database's roles"),
     ):
         commands.add_parser(name, help=text)
-    test = commands.add_parser("test", help="run the tests")
-    test.add_argument("pytest", nargs=argparse.REMAINDER, help="arguments for pytest")
-    options = parser.parse_args(arguments)
+    commands.add_parser("test", help="run the tests; what follows goes to pytest", add_help=False)
+    options, rest = parser.parse_known_args(arguments)
+    if rest and options.command != "test":
+        parser.error(f"unknown arguments: {' '.join(rest)}")
     try:
-        return _run(options)
+        return _run(options, rest)
     except StackError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 1
@@ -41,7 +42,7 @@ def main(arguments: list[str]) -> int:
         return 130
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace, rest: list[str]) -> int:
     match options.command:
         case "demo":
             return demo.main(options)
@@ -51,7 +52,7 @@ def _run(options: argparse.Namespace) -> int:
         case "check":
             return checks.main()
         case "test":
-            return _test(options.pytest)
+            return _test(rest)
         case "clean":
             _clean()
         case "roles-sql":
