@@ -13,13 +13,8 @@ from typing import Any, Final
 
 from django.db import connection
 
+from sending.audience.attributes import VARIABLES_SQL
 from sending.audience.types import AudienceCount
-
-VARIABLES_SQL: Final = (
-    "contact.attributes || jsonb_build_object('email', contact.email, 'first_name', "
-    "contact.first_name, 'last_name', contact.last_name)"
-)
-"""What content is filled with, for `contact`; the same shape as `attributes.variables_of`."""
 
 _SUPPRESSED: Final = """
     SELECT suppression.email_norm, min(suppression.reason) AS reason
@@ -69,11 +64,11 @@ _CHOSEN: Final = """
 """
 
 _NOT_SUPPRESSED: Final = """
-    contact.tenant_id = %(tenant)s AND strpos(contact.email_norm, '@') >= 2
+    c.tenant_id = %(tenant)s AND strpos(c.email_norm, '@') >= 2
     AND NOT EXISTS (
         SELECT 1 FROM sending_suppression suppression
         WHERE suppression.tenant_id = %(tenant)s
-          AND suppression.email_norm = contact.email_norm)
+          AND suppression.email_norm = c.email_norm)
 """
 
 
@@ -155,11 +150,11 @@ def recipients_select(
     if after:
         bounds += " AND subscription.contact_id > %(after)s"
     select = f"""
-        SELECT contact.id AS contact_id, contact.email_norm AS email,
-               trim(contact.first_name || ' ' || contact.last_name) AS name,
+        SELECT c.id AS contact_id, c.email_norm AS email,
+               trim(c.first_name || ' ' || c.last_name) AS name,
                {VARIABLES_SQL} AS variables
         FROM ({_CHOSEN.format(bounds=bounds)}) AS chosen
-        JOIN sending_contact contact ON contact.id = chosen.contact_id
+        JOIN sending_contact c ON c.id = chosen.contact_id
         WHERE {_NOT_SUPPRESSED}
     """  # noqa: S608 (the parts are constants of this file)
     params: dict[str, Any] = {
@@ -192,7 +187,7 @@ def missing_field_counts(
             WITH people AS MATERIALIZED (
                 SELECT {VARIABLES_SQL} AS variables
                 FROM ({_CHOSEN.format(bounds="")}) AS chosen
-                JOIN sending_contact contact ON contact.id = chosen.contact_id
+                JOIN sending_contact c ON c.id = chosen.contact_id
                 WHERE {_NOT_SUPPRESSED}
             )
             SELECT field.name,
