@@ -44,13 +44,16 @@ class DomainErrorMiddleware:
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        if transaction.get_connection().in_atomic_block:
-            transaction.set_rollback(True)
-        if not isinstance(error, DomainError):
-            return None
-        if isinstance(error, NotFound):
-            raise Http404(error.message) from error
-        return domain_error_page(request, error)
+        try:
+            if not isinstance(error, DomainError):
+                return None
+            if isinstance(error, NotFound):
+                raise Http404(error.message) from error
+            # Before the roll-back is called for: the page asks the database who is signed in.
+            return domain_error_page(request, error)
+        finally:
+            if transaction.get_connection().in_atomic_block:
+                transaction.set_rollback(True)
 
 
 def domain_error_page(request: HttpRequest, error: DomainError) -> HttpResponse:

@@ -259,13 +259,16 @@ def _change_status(actor: Actor, batch: Batch, *, before: list[str], after: str)
     """Change the status by a conditional update; tell whether this call did it."""
     actor.require(_needed(batch))
     with scope(actor.tenant_id):
-        changed = Batch.objects.filter(pk=batch.pk, status__in=before).update(status=after)
+        over_at = timezone.now() if after == Batch.Status.CANCELLED else None
+        changed = Batch.objects.filter(pk=batch.pk, status__in=before).update(
+            status=after, finished_at=over_at
+        )
     if changed:
         record(actor, f"messages.{after}_batch", target=to_public("bat", batch.pk))
         batch.status = after
     else:
         batch.refresh_from_db(fields=["status"])
-    return bool(changed)
+    return changed == 1
 
 
 def pause_batch(*, actor: Actor, batch: Batch) -> None:
@@ -300,7 +303,6 @@ def cancel_batch(*, actor: Actor, batch: Batch) -> None:
         raise Conflict("API messages can be paused, not cancelled.", code="batch-endless")
     status = Batch.Status
     if _change_status(actor, batch, before=[status.RUNNING, status.PAUSED], after=status.CANCELLED):
-        Batch.objects.filter(pk=batch.pk).update(finished_at=timezone.now())
         enqueue_on_commit(jobs.CLEAR_CANCELLED)
         return
     if batch.status != status.CANCELLED:

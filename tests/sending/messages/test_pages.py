@@ -1,0 +1,92 @@
+"""The message log and the API reference in the browser."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import Client
+
+from deliverability.domains.models import Domain
+from sending.messages.models import Message
+from tests import make
+from tests.cast import Cast
+
+LIST = "/developers/messages/"
+
+
+@pytest.fixture
+def message(cast: Cast, acme_domain: Domain) -> Message:
+    return make.message(
+        make.batch(cast.acme),
+        make.message_content(acme_domain, compiled={"subject": "Hello {{ name }}"}),
+        "ada@bigmail.test",
+        status="bounced",
+        bounce_class="hard/invalid-recipient",
+        last_reply="550 <b>no such user</b>",
+        metadata={"order": "7"},
+    )
+
+
+def test_the_log_lists_messages(alice: Client, message: Message) -> None:
+    page = alice.get(LIST).content.decode()
+    assert "ada@bigmail.test" in page
+    assert message.public_id in page
+
+
+def test_the_log_is_filtered(alice: Client, message: Message) -> None:
+    assert "No message matches" in alice.get(LIST, {"status": "queued"}).content.decode()
+    assert message.public_id in alice.get(LIST, {"recipient": "Ada@bigmail.test"}).content.decode()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [{"recipient": "nobody"}, {"status": "x"}, {"since": "x"}, {"batch": "x"}, {"tag": "\x00"}],
+    ids=str,
+)
+def test_a_bad_filter_says_what_is_wrong(
+    alice: Client, message: Message, query: dict[str, str]
+) -> None:
+    answer = alice.get(LIST, query)
+    assert answer.status_code == 200
+    assert message.public_id not in answer.content.decode()
+
+
+def test_a_forged_page_link_is_refused(alice: Client) -> None:
+    assert alice.get(LIST, {"after": "forged"}).status_code == 422
+
+
+def test_an_empty_log_says_what_to_do(alice: Client) -> None:
+    assert "No messages yet" in alice.get(LIST).content.decode()
+
+
+def test_a_message_shows_its_state_in_words(alice: Client, message: Message) -> None:
+    page = alice.get(f"{LIST}{message.public_id}").content.decode()
+    assert "Hello {{ name }}" in page
+    assert "&lt;b&gt;no such user" in page
+    assert "order" in page
+
+
+def test_a_part_of_the_message_page_answers_htmx(alice: Client, message: Message) -> None:
+    part = alice.get(f"{LIST}{message.public_id}", headers={"HX-Request": "true"}).content.decode()
+    assert "<html" not in part
+    assert 'id="state"' in part
+
+
+def test_messages_of_one_address_are_a_part(alice: Client, message: Message) -> None:
+    part = alice.get(f"{LIST}for-recipient", {"email": "ADA@bigmail.test"}).content.decode()
+    assert message.public_id in part
+    assert "<html" not in part
+
+
+def test_it_refuses_another_tenant(charlie: Client, message: Message) -> None:
+    assert charlie.get(f"{LIST}{message.public_id}").status_code == 404
+    assert message.public_id not in charlie.get(LIST).content.decode()
+    part = charlie.get(f"{LIST}for-recipient", {"email": "ada@bigmail.test"}).content.decode()
+    assert message.public_id not in part
+
+
+def test_an_analyst_may_read(bob: Client, message: Message) -> None:
+    assert bob.get(f"{LIST}{message.public_id}").status_code == 200
+
+
+def test_a_visitor_is_asked_to_sign_in(visitor: Client, message: Message) -> None:
+    assert visitor.get(LIST).status_code == 302
