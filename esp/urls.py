@@ -15,6 +15,12 @@ healthz.needs = "public"  # type: ignore[attr-defined]
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("healthz", healthz, name="healthz"),
+    path("", include("tenants.accounts.urls")),
+    path("", include("tenants.directory.urls")),
+    path("settings/audit/", include("tenants.audit.urls")),
+    path("developers/keys/", include("tenants.apikeys.urls")),
+    path("operator/", include("esp.console.urls")),
+    path("operator/", include("deliverability.ips.urls")),
     path("api/v1/", include("esp.api")),
     path("developers/", include("sending.messages.urls")),
     path("deliverability/", include("deliverability.domains.urls")),

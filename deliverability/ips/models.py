@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db import models
 
-from esp.lib.ids import new_id
+from esp.lib.ids import new_id, to_public
 from tenants.scoping.models import TenantModel
 
 
@@ -25,6 +25,11 @@ class IpPool(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def public_id(self) -> str:
+        """The id that users see."""
+        return to_public("pool", self.pk)
+
 
 class IpAddress(models.Model):
     """A source IP: the address to bind, and the name to say in EHLO (its PTR record)."""
@@ -43,6 +48,11 @@ class IpAddress(models.Model):
 
     def __str__(self) -> str:
         return self.address
+
+    @property
+    def public_id(self) -> str:
+        """The id that users see."""
+        return to_public("ip", self.pk)
 
 
 class PoolRule(TenantModel):

@@ -23,16 +23,12 @@ _kept: dict[tuple[uuid.UUID, str], tuple[float, list[SourceIp]]] = {}
 @overload
 def sources_for(tenant_id: uuid.UUID, stream: str) -> list[SourceIp]: ...
 @overload
-def sources_for(
-    tenant_id: uuid.UUID, stream: str, *, load: Literal[True]
-) -> list[SourceIp]: ...
+def sources_for(tenant_id: uuid.UUID, stream: str, *, load: Literal[True]) -> list[SourceIp]: ...
 @overload
 def sources_for(tenant_id: uuid.UUID, stream: str, *, load: bool) -> list[SourceIp] | None: ...
 
 
-def sources_for(
-    tenant_id: uuid.UUID, stream: str, *, load: bool = True
-) -> list[SourceIp] | None:
+def sources_for(tenant_id: uuid.UUID, stream: str, *, load: bool = True) -> list[SourceIp] | None:
     """Return the addresses that mail of `stream` may leave from; never an empty list.
 
     The pool of the tenant's rule, else the shared pools of that stream, else those of any stream;

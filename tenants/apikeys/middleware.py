@@ -9,11 +9,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from django.conf import settings
 from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse
 
+from esp.kit.client import client_ip
 from tenants.apikeys.services import actor_for_key
 from tenants.directory.actor import Actor
 from tenants.directory.selectors import actor_for_user
@@ -58,6 +60,7 @@ class ActorMiddleware:
         actor = self._find_actor(request)
         if actor is None:
             return self.get_response(request)
+        actor = replace(actor, ip_address=client_ip(request))
         request.actor = actor  # type: ignore[attr-defined]
         with scope(actor.tenant_id):
             return self.get_response(request)

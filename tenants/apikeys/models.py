@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
+from esp.lib.ids import to_public
 from tenants.scoping.models import TenantModel
 
 
@@ -28,3 +29,8 @@ class ApiKey(TenantModel):
 
     class Meta(TenantModel.Meta):
         indexes = [models.Index(fields=["tenant", "-created_at"], name="apikey_list")]
+
+    @property
+    def public_id(self) -> str:
+        """The id that users see."""
+        return to_public("key", self.pk)

@@ -20,6 +20,8 @@ class ActingParty(Protocol):
     def api_key_id(self) -> uuid.UUID | None: ...
     @property
     def label(self) -> str: ...
+    @property
+    def ip_address(self) -> str | None: ...
 
 
 def record(
@@ -38,4 +40,5 @@ def record(
             action=action,
             target=target[:300],
             detail=detail or {},
+            ip_address=actor.ip_address,
         )

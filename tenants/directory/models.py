@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import models
 from django.db.models.functions import Lower
 
-from esp.lib.ids import new_id
+from esp.lib.ids import new_id, to_public
 from tenants.directory.permissions import Role
 from tenants.scoping.models import TenantModel
 
@@ -36,6 +36,11 @@ class Tenant(models.Model):
         """Whether the tenant may send."""
         return self.status == self.Status.ACTIVE
 
+    @property
+    def public_id(self) -> str:
+        """The id that users see."""
+        return to_public("ten", self.pk)
+
 
 class Membership(TenantModel):
     """A person in a tenant, with one role."""
@@ -50,6 +55,11 @@ class Membership(TenantModel):
         constraints = [
             models.UniqueConstraint(fields=["tenant", "user"], name="membership_unique"),
         ]
+
+    @property
+    def public_id(self) -> str:
+        """The id that users see."""
+        return to_public("mem", self.pk)
 
 
 class Invitation(TenantModel):
@@ -74,3 +84,8 @@ class Invitation(TenantModel):
                 name="invitation_open_unique",
             ),
         ]
+
+    @property
+    def public_id(self) -> str:
+        """The id that users see."""
+        return to_public("inv", self.pk)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import uuid
 
+from django.conf import settings
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+
 from tenants.accounts.models import User
 from tenants.directory.actor import Actor
-from tenants.directory.models import Membership
+from tenants.directory.models import Invitation, Membership, Tenant
 from tenants.directory.permissions import ROLE_PERMISSIONS
 
 
@@ -36,3 +40,28 @@ def actor_for_user(user: User, *, preferred: uuid.UUID | None) -> Actor | None:
         user_id=user.pk,
         label=user.email,
     )
+
+
+def members() -> list[Membership]:
+    """Return the members of the tenant in scope with their people, oldest first."""
+    return list(Membership.objects.select_related("user").order_by("created_at"))
+
+
+def open_invitations() -> list[Invitation]:
+    """Return the invitations of the tenant in scope that nobody has accepted, newest first."""
+    rows = Invitation.objects.filter(accepted_at=None).select_related("invited_by")
+    found = list(rows.order_by("-created_at"))
+    now = timezone.now()
+    for row in found:
+        row.is_expired = row.expires_at <= now  # type: ignore[attr-defined]
+    return found
+
+
+def tenants_for_operator(*, search: str = "", status: str = "") -> QuerySet[Tenant]:
+    """Return the tenants whose name or slug holds `search`, without the product's own."""
+    rows = Tenant.objects.exclude(slug=settings.SYSTEM_TENANT_SLUG)
+    if search:
+        rows = rows.filter(Q(name__icontains=search) | Q(slug__icontains=search))
+    if status:
+        rows = rows.filter(status=status)
+    return rows

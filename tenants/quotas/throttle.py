@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
@@ -19,7 +19,7 @@ class TenantThrottle(BaseThrottle):
 
     def allow_request(self, request: Request, view: APIView) -> bool:
         """Let the request pass, or raise LimitReached; the headers' figures go to the request."""
-        actor = request.auth
+        actor: Any = request.auth
         if actor is None:
             return True
         kind: str = getattr(view, "rate_kind", "api")

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from django.contrib.auth.views import redirect_to_login
 from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import render
 
 View = Callable[..., HttpResponse]
+_V = TypeVar("_V", bound=Callable[..., HttpResponseBase])
 
 
 class Requiring(Protocol):
@@ -82,7 +84,7 @@ def operator_page(view: View) -> View:
     return guarded
 
 
-def public_page(view: View) -> View:
+def public_page(view: _V) -> _V:
     """Mark a page that anyone may open (sign-in, tracking, hosted forms)."""
     view.needs = "public"  # type: ignore[attr-defined]
     return view

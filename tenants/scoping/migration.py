@@ -35,7 +35,7 @@ def enable_row_security(
     backward = [f'ALTER TABLE "{table}" DISABLE ROW LEVEL SECURITY']
     names = ("own_rows", "own_insert", "own_update", "own_delete", "tenant_rows")
     backward += [f'DROP POLICY IF EXISTS {name} ON "{table}"' for name in names]
-    return RunSQL(sql=forward, reverse_sql=backward)
+    return RunSQL(sql=[*forward], reverse_sql=[*backward])
 
 
 class CreatePartitionedModel(CreateModel):
@@ -53,11 +53,11 @@ class CreatePartitionedModel(CreateModel):
         to_state: Any,
     ) -> None:
         plain = schema_editor.sql_create_table
-        schema_editor.sql_create_table = f"{plain} PARTITION BY RANGE (id)"  # type: ignore[misc]
+        schema_editor.sql_create_table = f"{plain} PARTITION BY RANGE (id)"
         try:
             super().database_forwards(app_label, schema_editor, from_state, to_state)
         finally:
-            schema_editor.sql_create_table = plain  # type: ignore[misc]
+            schema_editor.sql_create_table = plain
         model = to_state.apps.get_model(app_label, self.name)
         schema_editor.execute(default_partition_sql(model._meta.db_table))  # noqa: SLF001
 

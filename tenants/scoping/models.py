@@ -33,8 +33,8 @@ class TenantModel(models.Model):
 
     PREFIX: ClassVar[str] = ""  # of the public id: "con", "cmp", …
 
-    objects: TenantManager[Self] = TenantManager()
-    unscoped: UnscopedManager[Self] = UnscopedManager()
+    objects: ClassVar[TenantManager[Self]] = TenantManager()
+    unscoped: ClassVar[UnscopedManager[Self]] = UnscopedManager()
 
     class Meta:
         abstract = True
