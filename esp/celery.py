@@ -54,6 +54,10 @@ app.conf.update(
             "task": "messages.purge_idempotency",
             "schedule": 24 * 3600.0,
         },
+        "content-forget-versions": {
+            "task": "content.forget_versions",
+            "schedule": 24 * 3600.0,
+        },
         "dispatch-partitions": {"task": "dispatch.make_partitions", "schedule": 6 * 3600.0},
     },
 )

@@ -3,3 +3,4 @@
 from __future__ import annotations
 
 COMPILE = "content.compile"
+FORGET_VERSIONS = "content.forget_versions"

@@ -51,6 +51,8 @@ class CompiledVersion(TenantModel):
     problem = models.CharField(max_length=500, blank=True)
     problem_line = models.IntegerField(null=True)
     created_at = models.DateTimeField(auto_now_add=True)
+    asked_at = models.DateTimeField(auto_now_add=True)  # when a worker was last called
+    started_at = models.DateTimeField(null=True)  # a worker has it: no other takes it again
     source = models.JSONField(default=dict)  # `types.ContentSource`, what the worker compiles
     finished_at = models.DateTimeField(null=True)
 
@@ -58,3 +60,5 @@ class CompiledVersion(TenantModel):
         constraints = [
             models.UniqueConstraint(fields=["tenant", "source_hash"], name="compiled_unique"),
         ]
+        # The daily clearing of old ones.
+        indexes = [models.Index(fields=["created_at"], name="compiled_oldest")]
