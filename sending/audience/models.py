@@ -7,6 +7,7 @@ from django.db import models
 from django.db.models import F, Value
 from django.db.models.functions import Concat, Lower, Trim
 
+from esp.lib.ids import to_public
 from tenants.scoping.models import HotTenantModel, TenantModel
 
 
@@ -44,6 +45,16 @@ class Contact(HotTenantModel):
             ),
         ]
 
+    @property
+    def public_id(self) -> str:
+        """The identifier that people see."""
+        return to_public("con", self.pk)
+
+    @property
+    def name(self) -> str:
+        """First and last name, or an empty text."""
+        return f"{self.first_name} {self.last_name}".strip()
+
 
 class AttributeDefinition(TenantModel):
     """A custom attribute of contacts: its key in templates, its type, what stands in for none."""
@@ -65,6 +76,11 @@ class AttributeDefinition(TenantModel):
         constraints = [
             models.UniqueConstraint(fields=["tenant", "key"], name="attribute_unique"),
         ]
+
+    @property
+    def public_id(self) -> str:
+        """The identifier that people see."""
+        return to_public("att", self.pk)
 
 
 class ContactList(TenantModel):
@@ -89,6 +105,11 @@ class ContactList(TenantModel):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def public_id(self) -> str:
+        """The identifier that people see."""
+        return to_public("lst", self.pk)
 
 
 class Subscription(HotTenantModel):
@@ -153,6 +174,11 @@ class SignupForm(TenantModel):
     class Meta(TenantModel.Meta):
         pass
 
+    @property
+    def public_id(self) -> str:
+        """The identifier that people see."""
+        return to_public("frm", self.pk)
+
 
 class Suppression(TenantModel):
     """An address not to be written to. Permanent, until a person with the right removes it."""
@@ -184,6 +210,11 @@ class Suppression(TenantModel):
             ),
         ]
         indexes = [models.Index(fields=["tenant", "-id"], name="suppression_newest")]
+
+    @property
+    def public_id(self) -> str:
+        """The identifier that people see."""
+        return to_public("sup", self.pk)
 
 
 class Import(TenantModel):
@@ -226,3 +257,8 @@ class Import(TenantModel):
 
     class Meta(TenantModel.Meta):
         indexes = [models.Index(fields=["tenant", "-id"], name="import_newest")]
+
+    @property
+    def public_id(self) -> str:
+        """The identifier that people see."""
+        return to_public("imp", self.pk)

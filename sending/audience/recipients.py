@@ -1,8 +1,8 @@
-"""Who of the chosen lists gets a campaign: counted for the review, selected for preparation.
+"""Whom a campaign reaches: sets in SQL, because an audience may be millions.
 
-Both read the same buckets, so that what the review promises is what preparation makes. A contact is
-in the first bucket that fits: not subscribed on any chosen list (unconfirmed, unsubscribed), on an
-excluded list, suppressed, without a usable address, else a recipient.
+A contact is on the chosen lists once, however many of them hold it; it is a recipient when at
+least one of them holds it as subscribed, no excluded list holds it (in any status), it is not
+suppressed for marketing mail, and its address has the shape of one.
 """
 
 from __future__ import annotations
@@ -16,121 +16,103 @@ from django.db import connection
 from sending.audience.attributes import VARIABLES_SQL
 from sending.audience.types import AudienceCount
 
-_SUPPRESSED: Final = """
-    SELECT suppression.email_norm, min(suppression.reason) AS reason
-    FROM sending_suppression suppression
-    WHERE suppression.tenant_id = %(tenant)s
-    GROUP BY suppression.email_norm
-"""
-
-_COUNT: Final = f"""
-WITH on_lists AS (
-    SELECT contact_id, count(*) AS places,
-           bool_or(status = 'subscribed') AS is_subscribed,
-           bool_or(status = 'unconfirmed') AS is_unconfirmed
-    FROM sending_subscription
-    WHERE tenant_id = %(tenant)s AND contact_list_id = ANY(%(lists)s)
-    GROUP BY contact_id
-), excluded AS (
-    SELECT DISTINCT contact_id FROM sending_subscription
-    WHERE tenant_id = %(tenant)s AND contact_list_id = ANY(%(excluded)s)
-      AND status = 'subscribed'
-), suppressed AS ({_SUPPRESSED}
-), judged AS (
-    SELECT on_lists.places, suppressed.reason,
-           CASE WHEN NOT is_subscribed AND is_unconfirmed THEN 'unconfirmed'
-                WHEN NOT is_subscribed THEN 'unsubscribed'
-                WHEN excluded.contact_id IS NOT NULL THEN 'excluded'
-                WHEN suppressed.reason IS NOT NULL THEN 'suppressed'
-                WHEN strpos(contact.email_norm, '@') < 2 THEN 'invalid'
-                ELSE 'recipients' END AS bucket
-    FROM on_lists
-    JOIN sending_contact contact ON contact.id = on_lists.contact_id
-    LEFT JOIN excluded ON excluded.contact_id = on_lists.contact_id
-    LEFT JOIN suppressed ON suppressed.email_norm = contact.email_norm
+_VALID: Final = r"c.email_norm ~ '^[^@\s]+@[^@\s]+\.[^@\s]+$'"
+_SUPPRESSED: Final = (
+    "EXISTS (SELECT 1 FROM sending_suppression p WHERE p.tenant_id = c.tenant_id "
+    "AND p.email_norm = c.email_norm)"
 )
-SELECT bucket, CASE WHEN bucket = 'suppressed' THEN reason END, count(*), sum(places - 1)
-FROM judged GROUP BY 1, 2
-"""  # noqa: S608 (the parts are the constants above)
+_EXCLUDED: Final = (
+    "EXISTS (SELECT 1 FROM sending_subscription x WHERE x.contact_id = c.id "
+    "AND x.contact_list_id = ANY(%(excluded)s))"
+)
 
-_CHOSEN: Final = """
-    SELECT DISTINCT subscription.contact_id FROM sending_subscription subscription
-    WHERE subscription.contact_list_id = ANY(%(lists)s) AND subscription.status = 'subscribed'
-      {bounds}
-      AND NOT EXISTS (
-          SELECT 1 FROM sending_subscription other
-          WHERE other.contact_id = subscription.contact_id
-            AND other.contact_list_id = ANY(%(excluded)s) AND other.status = 'subscribed')
-"""
+# The strongest word about an address first: all mail before marketing mail.
+_COUNT: Final = f"""
+WITH place AS (
+  SELECT s.contact_id, count(*) AS places,
+         bool_or(s.status = 'subscribed') AS subscribed,
+         bool_or(s.status = 'unconfirmed') AS unconfirmed
+  FROM sending_subscription s
+  WHERE s.tenant_id = %(tenant)s AND s.contact_list_id = ANY(%(lists)s)
+  GROUP BY s.contact_id
+), blocked AS (
+  SELECT DISTINCT ON (email_norm) email_norm, reason FROM sending_suppression
+  WHERE tenant_id = %(tenant)s ORDER BY email_norm, scope
+), off AS (
+  SELECT DISTINCT contact_id FROM sending_subscription
+  WHERE tenant_id = %(tenant)s AND contact_list_id = ANY(%(excluded)s)
+), sorted AS (
+  SELECT place.places, CASE
+    WHEN NOT place.subscribed AND place.unconfirmed THEN 'unconfirmed'
+    WHEN NOT place.subscribed THEN 'unsubscribed'
+    WHEN off.contact_id IS NOT NULL THEN 'excluded'
+    WHEN blocked.reason IS NOT NULL THEN 'suppressed:' || blocked.reason
+    WHEN NOT {_VALID} THEN 'invalid'
+    ELSE 'recipients' END AS bucket
+  FROM place
+  JOIN sending_contact c ON c.id = place.contact_id AND c.tenant_id = %(tenant)s
+  LEFT JOIN off ON off.contact_id = place.contact_id
+  LEFT JOIN blocked ON blocked.email_norm = c.email_norm
+)
+SELECT bucket, count(*), sum(places)::bigint FROM sorted GROUP BY bucket
+"""  # noqa: S608 (parts are constants of this module)
 
-_NOT_SUPPRESSED: Final = """
-    c.tenant_id = %(tenant)s AND strpos(c.email_norm, '@') >= 2
-    AND NOT EXISTS (
-        SELECT 1 FROM sending_suppression suppression
-        WHERE suppression.tenant_id = %(tenant)s
-          AND suppression.email_norm = c.email_norm)
-"""
+_IS_RECIPIENT: Final = f"{_VALID} AND NOT {_SUPPRESSED} AND NOT {_EXCLUDED}"
 
 
 def count_audience(
     *,
     tenant_id: uuid.UUID,
     list_ids: Sequence[uuid.UUID],
-    excluded_list_ids: Sequence[uuid.UUID],
+    excluded_list_ids: Sequence[uuid.UUID] = (),
 ) -> AudienceCount:
-    """Count the contacts on the lists by what becomes of them, each once."""
-    if not list_ids:
-        return AudienceCount()
+    """Count the contacts on the lists, each in exactly one bucket of `AudienceCount`."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            _COUNT,
-            {
-                "tenant": tenant_id,
-                "lists": list(list_ids),
-                "excluded": list(excluded_list_ids),
-            },
-        )
-        rows = cursor.fetchall()
-    buckets: dict[str, int] = {}
-    reasons: dict[str, int] = {}
-    duplicates = 0
-    for bucket, reason, count, further in rows:
-        buckets[bucket] = buckets.get(bucket, 0) + count
-        duplicates += int(further)
-        if reason:
-            reasons[reason] = reasons.get(reason, 0) + count
+        cursor.execute(_COUNT, _params(tenant_id, list_ids, excluded_list_ids))
+        found = cursor.fetchall()
+    buckets = {str(bucket): int(count) for bucket, count, _ in found}
+    contacts = sum(buckets.values())
+    reasons = {
+        bucket.partition(":")[2]: count
+        for bucket, count in buckets.items()
+        if bucket.startswith("suppressed:")
+    }
     return AudienceCount(
-        on_lists=sum(buckets.values()),
-        duplicates=duplicates,
+        on_lists=contacts,
+        duplicates=sum(int(places) for _, _, places in found) - contacts,
+        unconfirmed=buckets.get("unconfirmed", 0),
+        unsubscribed=buckets.get("unsubscribed", 0),
+        excluded=buckets.get("excluded", 0),
+        suppressed=sum(reasons.values()),
         suppressed_by_reason=reasons,
-        **buckets,
+        invalid=buckets.get("invalid", 0),
+        recipients=buckets.get("recipients", 0),
     )
 
 
 def next_bound(
     *, list_ids: Sequence[uuid.UUID], after: uuid.UUID | None, size: int
 ) -> uuid.UUID | None:
-    """Return the contact that ends the next chunk of about `size` places behind `after`.
+    """Return the last contact of the next `size` subscribed ones after `after`; None at the end.
 
-    None when there is nobody behind it. The bound lies on the lists' own rows, before anybody is
-    left out, so that every chunk costs the same.
+    Each list gives its next `size` by the index (list, status, contact); together they are merged.
     """
-    after_sql = "AND contact_id > %(after)s" if after else ""
     with connection.cursor() as cursor:
         cursor.execute(
-            f"""
+            """
             SELECT contact_id FROM (
-                SELECT contact_id FROM unnest(%(lists)s::uuid[]) AS chosen (list_id)
-                CROSS JOIN LATERAL (
-                    SELECT contact_id FROM sending_subscription
-                    WHERE contact_list_id = chosen.list_id AND status = 'subscribed' {after_sql}
-                    ORDER BY contact_id LIMIT %(size)s
-                ) AS next_of_list
-                ORDER BY contact_id LIMIT %(size)s
-            ) AS next_of_all
-            ORDER BY contact_id DESC LIMIT 1
-            """,  # noqa: S608 (no value is put into the text)
-            {"lists": list(list_ids), "after": after, "size": size},
+              SELECT DISTINCT near.contact_id
+              FROM unnest(%(lists)s::uuid[]) AS chosen (id)
+              CROSS JOIN LATERAL (
+                SELECT s.contact_id FROM sending_subscription s
+                WHERE s.contact_list_id = chosen.id AND s.status = 'subscribed'
+                  AND s.contact_id > %(after)s
+                ORDER BY s.contact_id LIMIT %(size)s
+              ) near
+              ORDER BY near.contact_id LIMIT %(size)s
+            ) chunk ORDER BY contact_id DESC LIMIT 1
+            """,
+            {"lists": list(list_ids), "after": after or uuid.UUID(int=0), "size": size},
         )
         row = cursor.fetchone()
     return row[0] if row else None
@@ -140,31 +122,31 @@ def recipients_select(
     *,
     tenant_id: uuid.UUID,
     list_ids: Sequence[uuid.UUID],
-    excluded_list_ids: Sequence[uuid.UUID],
-    after: uuid.UUID | None,
-    until: uuid.UUID,
+    excluded_list_ids: Sequence[uuid.UUID] = (),
+    after: uuid.UUID | None = None,
+    until: uuid.UUID | None = None,
 ) -> tuple[str, dict[str, Any]]:
-    """Return a SELECT with its parameters: contact_id, email, name, variables of the recipients
-    whose contact lies behind `after` and not behind `until`."""
-    bounds = "AND subscription.contact_id <= %(until)s"
-    if after:
-        bounds += " AND subscription.contact_id > %(after)s"
+    """Return (SQL, named params) that select recipients in (after, until], each contact once.
+
+    Columns: contact_id uuid, email text (to send to), name text, variables jsonb. `until` is what
+    `next_bound` returned; None means to the end.
+    """
     select = f"""
-        SELECT c.id AS contact_id, c.email_norm AS email,
+        SELECT c.id AS contact_id, c.email,
                trim(c.first_name || ' ' || c.last_name) AS name,
                {VARIABLES_SQL} AS variables
-        FROM ({_CHOSEN.format(bounds=bounds)}) AS chosen
-        JOIN sending_contact c ON c.id = chosen.contact_id
-        WHERE {_NOT_SUPPRESSED}
-    """  # noqa: S608 (the parts are constants of this file)
-    params: dict[str, Any] = {
-        "tenant": tenant_id,
-        "lists": list(list_ids),
-        "excluded": list(excluded_list_ids),
-        "until": until,
-    }
-    if after:
-        params["after"] = after
+        FROM (
+          SELECT DISTINCT s.contact_id FROM sending_subscription s
+          WHERE s.contact_list_id = ANY(%(lists)s) AND s.status = 'subscribed'
+            AND s.tenant_id = %(tenant)s
+            AND s.contact_id > %(after)s AND s.contact_id <= %(until)s
+        ) chosen
+        JOIN sending_contact c ON c.id = chosen.contact_id AND c.tenant_id = %(tenant)s
+        WHERE {_IS_RECIPIENT}
+    """  # noqa: S608 (parts are constants of this module)
+    params = _params(tenant_id, list_ids, excluded_list_ids)
+    params["after"] = after or uuid.UUID(int=0)
+    params["until"] = until or uuid.UUID(int=2**128 - 1)
     return select, params
 
 
@@ -172,34 +154,28 @@ def missing_field_counts(
     *,
     tenant_id: uuid.UUID,
     list_ids: Sequence[uuid.UUID],
-    excluded_list_ids: Sequence[uuid.UUID],
+    excluded_list_ids: Sequence[uuid.UUID] = (),
     fields: Sequence[str],
 ) -> dict[str, int]:
-    """Return for each of `fields` how many recipients have no value for it.
-
-    `fields` are names as content uses them: first_name, last_name, email, or an attribute's key.
-    """
-    if not fields or not list_ids:
-        return dict.fromkeys(fields, 0)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            WITH people AS MATERIALIZED (
-                SELECT {VARIABLES_SQL} AS variables
-                FROM ({_CHOSEN.format(bounds="")}) AS chosen
-                JOIN sending_contact c ON c.id = chosen.contact_id
-                WHERE {_NOT_SUPPRESSED}
-            )
-            SELECT field.name,
-                   (SELECT count(*) FROM people
-                    WHERE coalesce(trim(people.variables ->> field.name), '') = '')
-            FROM unnest(%(fields)s::text[]) AS field (name)
-            """,  # noqa: S608 (the parts are constants of this file)
-            {
-                "tenant": tenant_id,
-                "lists": list(list_ids),
-                "excluded": list(excluded_list_ids),
-                "fields": list(fields),
-            },
+    """Return for each field of `fields` how many recipients lack it (absent, null or empty)."""
+    if not fields:
+        return {}
+    select, params = recipients_select(
+        tenant_id=tenant_id, list_ids=list_ids, excluded_list_ids=excluded_list_ids
+    )
+    columns, names = [], list(dict.fromkeys(fields))
+    for index, name in enumerate(names):
+        params[f"field_{index}"] = name
+        columns.append(
+            f"count(*) FILTER (WHERE COALESCE(r.variables ->> %(field_{index})s, '') = '')"
         )
-        return dict(cursor.fetchall())
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {', '.join(columns)} FROM ({select}) r", params)  # noqa: S608
+        row = cursor.fetchone()
+    return dict(zip(names, row, strict=True))
+
+
+def _params(
+    tenant_id: uuid.UUID, list_ids: Sequence[uuid.UUID], excluded: Sequence[uuid.UUID]
+) -> dict[str, Any]:
+    return {"tenant": tenant_id, "lists": list(list_ids), "excluded": list(excluded)}

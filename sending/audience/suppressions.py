@@ -42,7 +42,7 @@ def suppress_many(entries: Sequence[SuppressionEntry]) -> int:
         (
             new_id(),
             entry.tenant_id,
-            entry.email_norm,
+            entry.email_norm.lower(),  # the address as sent to keeps its case
             entry.scope,
             entry.reason,
             entry.source[:120],
@@ -52,4 +52,4 @@ def suppress_many(entries: Sequence[SuppressionEntry]) -> int:
     ]
     with connection.cursor() as cursor:
         cursor.execute(_INSERT, [list(column) for column in zip(*rows, strict=True)])
-        return cursor.rowcount
+        return int(cursor.rowcount)

@@ -1,0 +1,32 @@
+"""Background doors of the audience: imports."""
+
+from __future__ import annotations
+
+import uuid
+
+from celery import shared_task
+from django.utils import timezone
+
+from esp.kit.jobs import enqueue_now
+from sending.audience import importer, jobs
+from sending.audience.models import Import
+
+
+@shared_task(name=jobs.CHECK_IMPORT, time_limit=6 * 3600)
+def check_import(import_id: str) -> None:
+    """Try an import without writing."""
+    importer.check(uuid.UUID(import_id))
+
+
+@shared_task(name=jobs.RUN_IMPORT, time_limit=6 * 3600)
+def run_import(import_id: str) -> None:
+    """Run an import to its end."""
+    importer.run(uuid.UUID(import_id))
+
+
+@shared_task(name=jobs.RESUME_IMPORTS, time_limit=60)
+def resume_imports() -> None:
+    """Wake workers for imports whose wake-up was lost or whose worker has died."""
+    for import_id, status in importer.stale_imports(timezone.now()):
+        due = jobs.CHECK_IMPORT if status == Import.Status.CHECKING else jobs.RUN_IMPORT
+        enqueue_now(due, str(import_id))
