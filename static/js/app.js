@@ -250,12 +250,12 @@ const isHtmx = (element) =>
   ["hx-post", "hx-get", "hx-put", "hx-patch", "hx-delete"].some((name) => element.hasAttribute(name));
 
 document.addEventListener("htmx:confirm", async (event) => {
-  const element = event.detail.elt;
-  const asker = element.dataset.confirm ? element : null;
-  const text = asker?.dataset.confirm ?? event.detail.question;
+  const button = event.detail.triggeringEvent?.submitter;
+  const asker = button?.dataset.confirm ? button : event.detail.elt;
+  const text = asker.dataset.confirm ?? event.detail.question;
   if (!text) return;
   event.preventDefault();
-  if (await confirmStep(text, wishes(element))) event.detail.issueRequest(true);
+  if (await confirmStep(text, wishes(asker))) event.detail.issueRequest(true);
 });
 
 // Forms: sent once, and not left by mistake ------------------------------------------------------
