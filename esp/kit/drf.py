@@ -120,3 +120,27 @@ class ApiView(APIView):
     """The base of the API's views: `scopes` by method, an actor in `request.auth`."""
 
     scopes: ClassVar[dict[str, str]] = {}
+
+
+class FieldErrorOut(serializers.Serializer[Any]):
+    """What is wrong with one field."""
+
+    field = serializers.CharField()
+    code = serializers.CharField()
+    detail = serializers.CharField()
+
+
+class ProblemOut(serializers.Serializer[Any]):
+    """Problem details (RFC 9457). `code` is stable: programs may rely on it."""
+
+    type = serializers.CharField()
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    code = serializers.CharField()
+    detail = serializers.CharField()
+    errors = FieldErrorOut(many=True, required=False)  # type: ignore[assignment]
+
+
+def problems(*statuses: int) -> dict[tuple[int, str], type[ProblemOut]]:
+    """Return the refusals of an operation for its `extend_schema(responses=…)`."""
+    return {(status, "application/problem+json"): ProblemOut for status in statuses}

@@ -204,6 +204,14 @@ SPECTACULAR_SETTINGS = {
     "REDOC_DIST": "SIDECAR",
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {
+        "MessageStatus": "sending.messages.models.Message.Status",
+        "AcceptedStatus": ["queued", "dropped"],
+        "DomainStatus": "deliverability.domains.models.Domain.Status",
+        "SubscriptionStatus": "sending.audience.models.Subscription.Status",
+        "EventKind": "sending.events.models.EventKind",
+        "Stream": "sending.messages.models.Stream",
+    },
 }
 
 CONTENT_SECURITY_POLICY = {

@@ -57,6 +57,7 @@ class CheckedRecipient:
     address: Address
     name: str
     variables: str  # JSON
+    contact_id: uuid.UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +175,7 @@ def _recipients(recipients: tuple[Recipient, ...]) -> Iterator[CheckedRecipient]
             address=_address(recipient.email, f"{path}.email"),
             name=_check_line(recipient.name, f"{path}.name", MAX_RECIPIENT_NAME).strip(),
             variables=_json(recipient.variables, f"{path}.variables", MAX_VARIABLES_BYTES),
+            contact_id=recipient.contact_id,
         )
 
 

@@ -7,7 +7,6 @@ running transaction and leaves when that is committed.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 
 from django.conf import settings
@@ -19,6 +18,7 @@ from esp.lib.addresses import parse_address
 from esp.lib.errors import DomainError, InvalidInput
 from sending.content.types import ContentSource
 from sending.messages.errors import SystemMailUnavailable
+from sending.messages.literal import BRACE, literal
 from sending.messages.services import accept_messages
 from sending.messages.types import Recipient, SendRequest
 from tenants.directory.actor import system_actor
@@ -26,10 +26,6 @@ from tenants.directory.models import Tenant
 from tenants.scoping.context import scope
 
 log = logging.getLogger(__name__)
-
-# What Django rendered is finished text: its braces must not be read as Liquid.
-_LIQUID_OPEN = re.compile(r"\{(?=[{%])")
-_BRACE = {"mw_brace": "{"}
 
 
 def system_tenant() -> Tenant:
@@ -96,16 +92,12 @@ def _request(mail: EmailMessage) -> SendRequest:
 
 def _recipient(text: str) -> Recipient:
     address = parse_address(text)
-    return Recipient(email=address.addr_spec, name=address.display, variables=_BRACE)
-
-
-def _literal(text: str) -> str:
-    return _LIQUID_OPEN.sub("{{ mw_brace }}", text)
+    return Recipient(email=address.addr_spec, name=address.display, variables=BRACE)
 
 
 def _source(mail: EmailMessage) -> ContentSource:
-    body = _literal(str(mail.body))
-    subject = _literal(str(mail.subject))
+    body = literal(str(mail.body))
+    subject = literal(str(mail.subject))
     html = None
     if mail.content_subtype == "html":
         return ContentSource(kind="html", body=body, subject=subject)
@@ -115,4 +107,4 @@ def _source(mail: EmailMessage) -> ContentSource:
         )
     if html is None:
         return ContentSource(kind="text", body=body, subject=subject)
-    return ContentSource(kind="html", body=_literal(html), subject=subject, text_body=body)
+    return ContentSource(kind="html", body=literal(html), subject=subject, text_body=body)

@@ -32,15 +32,15 @@ _INSERT = """
 WITH incoming AS (
     SELECT * FROM unnest(
         %(ids)s::uuid[], %(recipients)s::text[], %(names)s::text[], %(variables)s::jsonb[],
-        %(domains)s::text[], %(refusals)s::text[]
-    ) AS row (id, recipient, name, variables, domain, refusal)
+        %(domains)s::text[], %(refusals)s::text[], %(contacts)s::uuid[]
+    ) AS row (id, recipient, name, variables, domain, refusal, contact_id)
 ), written AS (
     INSERT INTO sending_message (
         id, tenant_id, batch_id, content_id, contact_id, stream, recipient, recipient_name,
         variables, tags, metadata, status, site, attempts, bounce_class, last_reply, created_at,
         expires_at, final_at)
-    SELECT id, %(tenant)s, %(batch)s, %(content)s, NULL, %(stream)s, recipient, name, variables,
-           %(tags)s::varchar[], %(metadata)s::jsonb,
+    SELECT id, %(tenant)s, %(batch)s, %(content)s, contact_id, %(stream)s, recipient, name,
+           variables, %(tags)s::varchar[], %(metadata)s::jsonb,
            CASE WHEN refusal = '' THEN 'queued' ELSE 'dropped' END,
            '', 0, CASE WHEN refusal = '' THEN '' ELSE 'block/suppressed' END, refusal, %(now)s,
            %(expires)s, CASE WHEN refusal = '' THEN NULL ELSE %(now)s::timestamptz END
@@ -88,6 +88,7 @@ class NewMessage:
     variables: str  # JSON
     domain: str
     refusal: str = ""
+    contact_id: uuid.UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,7 @@ def insert_messages(envelope: Envelope, messages: Sequence[NewMessage]) -> None:
                 "variables": [message.variables for message in messages],
                 "domains": [message.domain for message in messages],
                 "refusals": [message.refusal for message in messages],
+                "contacts": [message.contact_id for message in messages],
                 "tenant": envelope.tenant_id,
                 "batch": envelope.batch_id,
                 "content": envelope.content_id,

@@ -172,6 +172,7 @@ def _messages_for(checked: CheckedRequest, stream: str) -> list[NewMessage]:
                 variables=recipient.variables,
                 domain=recipient.address.domain_ascii,
                 refusal=f"The address is suppressed ({reason})." if reason else "",
+                contact_id=recipient.contact_id,
             )
         )
     return messages
@@ -182,6 +183,7 @@ def _fact(envelope: Envelope, message: NewMessage) -> Fact:
         tenant_id=envelope.tenant_id,
         message_id=message.id,
         batch_id=envelope.batch_id,
+        contact_id=message.contact_id,
         recipient=message.recipient,
         kind=EventKind.DROPPED if message.refusal else EventKind.ACCEPTED,
         at=envelope.now,

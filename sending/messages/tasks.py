@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+import logging
+import uuid
+from typing import Any
+
 from celery import shared_task
 
+from esp.lib.errors import DomainError
 from sending.messages import jobs
+from sending.messages.confirmation import send_confirmation as queue_confirmation
 from sending.messages.idempotency import purge_old_keys
 from sending.messages.services import clear_cancelled as clear_cancelled_batches
+
+log = logging.getLogger(__name__)
+
+
+@shared_task(name=jobs.SEND_CONFIRMATION, bind=True)
+def send_confirmation(self: Any, tenant_id: str, subscription_id: str, form_id: str) -> None:
+    """Queue the mail that asks to confirm a subscription; once, however often this task runs."""
+    try:
+        queue_confirmation(
+            tenant_id=uuid.UUID(tenant_id),
+            subscription_id=uuid.UUID(subscription_id),
+            form_id=uuid.UUID(form_id),
+            key=f"confirmation-{self.request.id}",
+        )
+    except DomainError as error:
+        log.warning("the confirmation of %s was not queued: %s", subscription_id, error.message)
 
 
 @shared_task(name=jobs.CLEAR_CANCELLED)

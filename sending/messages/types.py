@@ -17,6 +17,7 @@ class Recipient:
     email: str
     name: str = ""
     variables: Mapping[str, object] = field(default_factory=dict)
+    contact_id: uuid.UUID | None = None  # the contact that this is, where the caller knows it
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
@@ -13,6 +14,7 @@ from sending.events.timeline import timeline_of
 from sending.messages.access import access_message
 from sending.messages.forms import MessageFilterForm
 from sending.messages.models import Message
+from sending.messages.reference import reference
 from sending.messages.selectors import (
     batch_of,
     content_of,
@@ -88,4 +90,5 @@ def for_recipient(request: HttpRequest) -> HttpResponse:
 @member_page(needs=None)
 def api_reference(request: HttpRequest) -> HttpResponse:
     """Show the reference of the API inside the site."""
-    return render(request, "sending/messages/api_reference.html")
+    context = {"groups": reference(), "base": settings.SITE_URL}
+    return render(request, "sending/messages/api_reference.html", context)

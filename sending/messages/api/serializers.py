@@ -304,25 +304,6 @@ class EventPageOut(_ReadOnly):
     next = serializers.CharField(allow_null=True)
 
 
-class FieldErrorOut(_ReadOnly):
-    """What is wrong with one field."""
-
-    field = serializers.CharField()
-    code = serializers.CharField()
-    detail = serializers.CharField()
-
-
-class ProblemOut(_ReadOnly):
-    """Problem details (RFC 9457). `code` is stable: programs may rely on it."""
-
-    type = serializers.CharField()
-    title = serializers.CharField()
-    status = serializers.IntegerField()
-    code = serializers.CharField()
-    detail = serializers.CharField()
-    errors = FieldErrorOut(many=True, required=False)  # type: ignore[assignment]
-
-
 def accepted_body(accepted: AcceptedBatch) -> dict[str, Any]:
     """Return the answer to a request that was accepted."""
     return {
@@ -342,7 +323,7 @@ def accepted_body(accepted: AcceptedBatch) -> dict[str, Any]:
 
 
 _ATTEMPT_FIELDS = list(AttemptOut().fields.keys())
-_PLAIN_FIELDS = [name for name in MessageOut().fields.keys() if name not in {"id", "batch_id"}]
+_PLAIN_FIELDS = list(MessageOut().fields.keys())[2:]  # after the two ids
 
 
 def message_body(message: Message) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schem
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from esp.kit.drf import ApiView
+from esp.kit.drf import ApiView, problems
 from esp.lib.errors import InvalidInput
 from esp.lib.ids import from_public
 from sending.events.timeline import EventFilter, events_page, timeline_of
@@ -22,7 +22,6 @@ from sending.messages.api.serializers import (
     MessageDetailOut,
     MessagePageOut,
     MessagesQuery,
-    ProblemOut,
     SendIn,
     accepted_body,
     entry_body,
@@ -81,9 +80,6 @@ _ACCEPTED_EXAMPLE = OpenApiExample(
         ],
     },
 )
-_PROBLEMS = {
-    (status, "application/problem+json"): ProblemOut for status in (400, 401, 403, 409, 422, 429)
-}
 _IDEMPOTENCY = OpenApiParameter(
     name="Idempotency-Key",
     location=OpenApiParameter.HEADER,
@@ -93,9 +89,6 @@ _IDEMPOTENCY = OpenApiParameter(
         "it is refused (409 `idempotency-mismatch`)."
     ),
 )
-_READ_PROBLEMS = {
-    (status, "application/problem+json"): ProblemOut for status in (401, 403, 404, 422, 429)
-}
 
 
 class MessagesView(ApiView):
@@ -118,7 +111,7 @@ class MessagesView(ApiView):
         tags=["Messages"],
         request=SendIn,
         parameters=[_IDEMPOTENCY],
-        responses={202: AcceptedOut, **_PROBLEMS},
+        responses={202: AcceptedOut, **problems(400, 401, 403, 409, 413, 415, 422, 429)},
         examples=[_SEND_EXAMPLE, _ACCEPTED_EXAMPLE],
     )
     def post(self, request: Request) -> Response:
@@ -146,7 +139,7 @@ class MessagesView(ApiView):
         summary="List messages",
         tags=["Messages"],
         parameters=[MessagesQuery],
-        responses={200: MessagePageOut, **_READ_PROBLEMS},
+        responses={200: MessagePageOut, **problems(401, 403, 404, 422, 429)},
     )
     def get(self, request: Request) -> Response:
         query = _query(MessagesQuery, request)
@@ -176,7 +169,7 @@ class MessageView(ApiView):
         operation_id="messages_get",
         summary="Get a message with its timeline",
         tags=["Messages"],
-        responses={200: MessageDetailOut, **_READ_PROBLEMS},
+        responses={200: MessageDetailOut, **problems(401, 403, 404, 422, 429)},
     )
     def get(self, request: Request, message_id: str) -> Response:
         message = access_message(actor_in(request), message_id)
@@ -203,7 +196,7 @@ class EventsView(ApiView):
         summary="List events",
         tags=["Events"],
         parameters=[EventsQuery],
-        responses={200: EventPageOut, **_READ_PROBLEMS},
+        responses={200: EventPageOut, **problems(401, 403, 404, 422, 429)},
     )
     def get(self, request: Request) -> Response:
         query = _query(EventsQuery, request)
