@@ -14,7 +14,7 @@ from esp.kit.drf import problem_body
 from tenants.directory.gate import public_page
 
 
-class KeyScheme(OpenApiAuthenticationExtension):  # type: ignore[misc]
+class KeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     """How the document describes API keys; the package finds the class by itself."""
 
     target_class = "tenants.apikeys.authentication.ActorAuthentication"
@@ -37,6 +37,7 @@ schema = SpectacularAPIView.as_view(authentication_classes=[], permission_classe
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("schema", public_page(schema), name="api-schema"),
+    path("", include("sending.audience.api.urls")),
     path("", include("sending.messages.api.urls")),
     path("", include("deliverability.domains.api.urls")),
     re_path("", not_found),

@@ -15,15 +15,19 @@ healthz.needs = "public"  # type: ignore[attr-defined]
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("healthz", healthz, name="healthz"),
+    path("", include("sending.campaigns.urls")),
     path("", include("tenants.accounts.urls")),
     path("", include("tenants.directory.urls")),
     path("settings/audit/", include("tenants.audit.urls")),
     path("developers/keys/", include("tenants.apikeys.urls")),
     path("operator/", include("esp.console.urls")),
     path("operator/", include("deliverability.ips.urls")),
+    path("templates/", include("sending.content.urls")),
+    path("previews/", include("sending.previews.urls")),
     path("api/v1/", include("esp.api")),
     path("developers/", include("sending.messages.urls")),
     path("deliverability/", include("deliverability.domains.urls")),
     path("rehearsal/", include("deliverability.rehearsal.urls")),
     # tracking waits for the audience services
+    path("", include("sending.audience.urls")),
 ]

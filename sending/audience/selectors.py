@@ -11,6 +11,7 @@ from django.db import connection
 from django.db.models import Count, Q, QuerySet
 
 from esp.kit.paging import Page, cursor_of, newest_first
+from esp.lib.addresses import parse_address
 from esp.lib.ids import encode
 from sending.audience.models import (
     AttributeDefinition,
@@ -83,8 +84,10 @@ def _on_list_sql(
         params.append(after)
     way = "ASC" if before is not None else "DESC"
     return (
-        (f"SELECT contact_id FROM sending_subscription WHERE {' AND '.join(where)} "  # noqa: S608
-        f"ORDER BY contact_id {way} LIMIT %s"),
+        (
+            f"SELECT contact_id FROM sending_subscription WHERE {' AND '.join(where)} "  # noqa: S608
+            f"ORDER BY contact_id {way} LIMIT %s"
+        ),
         params,
     )
 
@@ -93,6 +96,11 @@ def contact_total() -> int:
     """Return how many contacts the tenant has; up to half a minute old."""
     key = f"audience:contacts:{current_tenant_id()}"
     return int(cache.get_or_set(key, Contact.objects.count, _COUNTS_SECONDS) or 0)
+
+
+def contact_with_address(email: str) -> Contact:
+    """Return the contact that has this address; raises InvalidInput, Contact.DoesNotExist."""
+    return Contact.objects.get(email_norm=parse_address(email, allow_display=False).normalised)
 
 
 def subscriptions_of(contact: Contact) -> QuerySet[Subscription]:
