@@ -84,15 +84,15 @@ def _finish(campaign: Campaign) -> None:
 def finish_if_sent(*, tenant_id: uuid.UUID, campaign_id: uuid.UUID) -> bool:
     """Mark a campaign Sent once nothing of it waits any more; tell whether this call did it."""
     with scope(tenant_id), transaction.atomic():
-        campaign = Campaign.objects.get(pk=campaign_id)
-        if QueueEntry.objects.filter(batch_id=campaign.batch_id).exists():
+        batch_id = Campaign.objects.get(pk=campaign_id).batch_id
+        if batch_id is None or QueueEntry.objects.filter(batch_id=batch_id).exists():
             return False
         now = timezone.now()
         won = Campaign.objects.filter(
             pk=campaign_id, status=Campaign.Status.SENDING, prepared_at__isnull=False
         ).update(status=Campaign.Status.SENT, finished_at=now, updated_at=now)
         if won:
-            Batch.objects.filter(pk=campaign.batch_id, status=Batch.Status.RUNNING).update(
+            Batch.objects.filter(pk=batch_id, status=Batch.Status.RUNNING).update(
                 status=Batch.Status.DONE, finished_at=now
             )
         return bool(won)

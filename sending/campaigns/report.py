@@ -6,12 +6,19 @@ is of delivered messages, click-to-open is of unique opens by people.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
+import uuid
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from django.utils import timezone
 
 from sending.campaigns.models import Campaign
+from sending.campaigns.selectors import counts_for_batches
+from sending.engine.classify import explain, title
 from sending.events.models import EventKind, LinkStat
 from sending.events.selectors import (
     KindCount,
@@ -52,9 +59,19 @@ class Totals:
         return self.delivered + self.bounced + self.expired + self.dropped + self.cancelled
 
     @property
+    def arrived(self) -> int:
+        """Messages that a server took and did not send back later: what readers can act on."""
+        return max(0, self.delivered - self.bounced_late)
+
+    @property
     def all_bounced(self) -> int:
         """Bounces during delivery and later ones; a late one was counted delivered before."""
         return self.bounced + self.bounced_late
+
+    @property
+    def never_left(self) -> int:
+        """Messages that were given up, not sent or cancelled."""
+        return self.expired + self.dropped + self.cancelled
 
 
 @dataclass(frozen=True)
@@ -82,6 +99,7 @@ class SiteRow:
 
     @property
     def final(self) -> int:
+        """Messages whose delivery is over, as far as this provider decided it."""
         return self.delivered + self.bounced
 
 
@@ -102,8 +120,29 @@ def _sum(counts: list[KindCount], kind: str) -> int:
 
 def totals_of(campaign: Campaign, counts: list[KindCount]) -> Totals:
     """Return the campaign's totals from the batch's roll-up."""
+    return totals_from(counts, recipients=campaign.recipients_prepared)
+
+
+def totals_for(campaigns: Sequence[Campaign]) -> dict[uuid.UUID, Totals]:
+    """Return {campaign's key: totals} of several campaigns, from one query."""
+    counts = counts_for_batches(one.batch_id for one in campaigns if one.batch_id)
+    return {
+        one.pk: totals_of(one, counts[one.batch_id]) if one.batch_id else Totals()
+        for one in campaigns
+    }
+
+
+def sum_of(many: Iterable[Totals]) -> Totals:
+    """Return the sums of several campaigns' totals."""
+    rows = [dataclasses.asdict(totals) for totals in many]
+    names = [field.name for field in dataclasses.fields(Totals)]
+    return Totals(**{name: sum(row[name] for row in rows) for name in names})
+
+
+def totals_from(counts: list[KindCount], *, recipients: int) -> Totals:
+    """Return totals from a roll-up."""
     return Totals(
-        recipients=campaign.recipients_prepared,
+        recipients=recipients,
         delivered=_sum(counts, EventKind.DELIVERED),
         bounced=_sum(counts, EventKind.BOUNCED),
         bounced_late=_sum(counts, EventKind.BOUNCED_LATE),
@@ -174,7 +213,9 @@ def _site_rows(table: dict[str, dict[str, int]]) -> list[SiteRow]:
     rows = [
         SiteRow(
             site=site,
-            delivered=kinds.get(EventKind.DELIVERED, 0),
+            delivered=max(
+                0, kinds.get(EventKind.DELIVERED, 0) - kinds.get(EventKind.BOUNCED_LATE, 0)
+            ),
             bounced=kinds.get(EventKind.BOUNCED, 0) + kinds.get(EventKind.BOUNCED_LATE, 0),
             deferred=kinds.get(EventKind.DEFERRED, 0),
             opened=kinds.get(OPENED_UNIQUE, 0),
@@ -185,3 +226,118 @@ def _site_rows(table: dict[str, dict[str, int]]) -> list[SiteRow]:
         if site
     ]
     return sorted(rows, key=lambda row: -row.final)
+
+
+# --- what the pages draw ---
+
+
+@dataclass(frozen=True)
+class Row:
+    """A campaign in a list: its totals, and the parts of its small bar out of `planned`."""
+
+    campaign: Campaign
+    totals: Totals
+    parts: list[dict[str, Any]]
+    planned: int
+
+
+def rows_of(campaigns: Sequence[Campaign]) -> list[Row]:
+    """Return the rows of a list of campaigns, with two queries however many they are."""
+    totals = totals_for(campaigns)
+    rows = []
+    for campaign in campaigns:
+        parts = bar_parts(campaign, totals[campaign.pk])
+        planned = sum(part["count"] for part in parts)
+        rows.append(Row(campaign, totals[campaign.pk], parts, planned))
+    return rows
+
+
+def time_left(seconds: float | None) -> str:
+    """Return a rest of time in words: "–" when nobody knows."""
+    if seconds is None:
+        return "–"
+    if seconds < 60:
+        return f"{max(0, round(seconds))} s"
+    if seconds < 3600:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def bar_parts(campaign: Campaign, totals: Totals) -> list[dict[str, Any]]:
+    """Return the small bar of a list: delivered, bounced, not sent, waiting."""
+    if campaign.batch_id is None:
+        return []
+    planned = max(campaign.recipients_total, totals.recipients)
+    return [
+        {"label": "Delivered", "count": totals.arrived, "kind": "success"},
+        {"label": "Bounced", "count": totals.all_bounced, "kind": "error"},
+        {"label": "Not sent", "count": totals.never_left, "kind": "muted"},
+        {"label": "Waiting", "count": max(0, planned - totals.final), "kind": "neutral"},
+    ]
+
+
+def progress_parts(progress: Progress) -> list[dict[str, Any]]:
+    """Return the live page's bar; its parts are disjoint and add up to the recipients."""
+    totals = progress.totals
+    parts = [
+        {"label": "Delivered", "count": totals.arrived, "kind": "success"},
+        {"label": "Bounced", "count": totals.all_bounced, "kind": "error"},
+        {"label": "Deferred", "count": progress.deferred, "kind": "warning"},
+        {"label": "Queued", "count": progress.queued, "kind": "neutral"},
+    ]
+    if totals.never_left:
+        parts.append({"label": "Not sent", "count": totals.never_left, "kind": "muted"})
+    return parts
+
+
+@dataclass(frozen=True)
+class BounceRow:
+    """Bounces of one class, in plain words."""
+
+    title: str
+    explanation: str
+    count: int
+
+
+def bounce_rows(report: Report) -> list[BounceRow]:
+    """Return the bounces by class, most first."""
+    return [
+        BounceRow(title(name), explain(name), count)
+        for name, count in report.bounces_by_class.items()
+    ]
+
+
+def curve_points(campaign: Campaign, report: Report, zone: str) -> list[dict[str, Any]]:
+    """Return unique opens and clicks by hour for the first 24 hours, labelled in `zone`."""
+    if campaign.started_at is None or not report.curve:
+        return []
+    start = campaign.started_at.astimezone(ZoneInfo(zone))
+    opens = report.curve.get(OPENED_UNIQUE, [])
+    clicks = report.curve.get(CLICKED_UNIQUE, [])
+    return [
+        {
+            "label": (start + dt.timedelta(hours=hour)).strftime("%H:00"),
+            "opens": opens[hour],
+            "clicks": clicks[hour],
+        }
+        for hour in range(min(len(opens), len(clicks)))
+    ]
+
+
+LEFT_OUT: Final[dict[str, str]] = {
+    "unsubscribed": "Unsubscribed from the lists",
+    "unconfirmed": "Have not confirmed their subscription",
+    "suppressed": "Suppressed: bounced, complained, or added by hand",
+    "excluded": "On a list that was left out",
+    "invalid": "The address cannot exist",
+    "duplicate": "On more than one list (got it once)",
+}
+
+
+def left_out_rows(campaign: Campaign) -> list[tuple[str, int]]:
+    """Return (reason, how many) of those who did not get it, as it was at the start."""
+    return [
+        (words, campaign.left_out[reason])
+        for reason, words in LEFT_OUT.items()
+        if campaign.left_out.get(reason)
+    ]

@@ -5,6 +5,7 @@ The same review is the server's gate: sending runs it again and refuses what a p
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass, field
 from urllib.parse import urlparse
 
@@ -55,7 +56,7 @@ def content_source(campaign: Campaign) -> ContentSource:
     )
 
 
-def list_ids_of(campaign: Campaign) -> tuple[list[object], list[object]]:
+def list_ids_of(campaign: Campaign) -> tuple[list[uuid.UUID], list[uuid.UUID]]:
     """Return the ids of the chosen and the excluded lists, sorted."""
     chosen = sorted(campaign.lists.values_list("pk", flat=True))
     excluded = sorted(campaign.excluded_lists.values_list("pk", flat=True))
@@ -100,7 +101,7 @@ def _with_content(
     return Review(audience, checks, compiled, is_compiling=False, missing_fields=missing)
 
 
-def _audience_check(list_ids: list[object], audience: AudienceCount) -> Check:
+def _audience_check(list_ids: list[uuid.UUID], audience: AudienceCount) -> Check:
     if not list_ids:
         return Check("audience", False, "block", "Choose at least one list.")
     if audience.recipients == 0:
@@ -123,7 +124,7 @@ def _sender_checks(campaign: Campaign) -> list[Check]:
 
 def _address(tenant: Tenant) -> Check:
     if tenant.postal_address.strip():
-        return Check("postal-address", True, "block", "Your postal address is in the footer.")
+        return Check("postal-address", True, "block", "The workspace has a postal address.")
     return Check(
         "postal-address",
         False,
@@ -148,3 +149,44 @@ def _one_click() -> Check:
         "block",
         "One-click unsubscribe needs HTTPS: the operator must set SITE_URL to an https address.",
     )
+
+
+@dataclass(frozen=True)
+class FunnelRow:
+    """One line of "who gets it": `part` is a share of the line above it."""
+
+    label: str
+    count: int
+    kind: str = "minus"  # total, minus, part or result
+
+
+_REASONS = {
+    "bounce": "bounced for good",
+    "complaint": "complained",
+    "unsubscribe": "unsubscribed from everything",
+    "manual": "added by hand",
+    "import": "imported",
+}
+
+
+def funnel_of(audience: AudienceCount) -> list[FunnelRow]:
+    """Return the way from the lists to the recipients; reasons that hit nobody are left out."""
+    rows = [
+        FunnelRow("Places on the chosen lists", audience.on_lists + audience.duplicates, "total")
+    ]
+    minus = [
+        ("On more than one list: counted once", audience.duplicates),
+        ("Unsubscribed", audience.unsubscribed),
+        ("Have not confirmed yet", audience.unconfirmed),
+        ("On a list that is left out", audience.excluded),
+        ("Suppressed", audience.suppressed),
+        ("Address cannot exist", audience.invalid),
+    ]
+    for label, count in minus:
+        if not count:
+            continue
+        rows.append(FunnelRow(label, count))
+        if label == "Suppressed":
+            reasons = sorted(audience.suppressed_by_reason.items(), key=lambda item: -item[1])
+            rows += [FunnelRow(_REASONS.get(why, why), part, "part") for why, part in reasons]
+    return [*rows, FunnelRow("Get this campaign", audience.recipients, "result")]

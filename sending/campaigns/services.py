@@ -33,9 +33,11 @@ _STALE = "Someone else has changed this campaign meanwhile. Load the page again 
 _EDITABLE = frozenset(
     {
         "name", "sender", "subject", "preview_text", "content_kind", "body", "text_body",
-        "template", "track_opens", "track_clicks",
+        "template", "track_opens", "track_clicks", "scheduled_at",
     }
 )  # fmt: skip
+# A copy is planned anew.
+_COPIED = _EDITABLE - {"name", "scheduled_at"}
 
 
 def create_campaign(*, actor: Actor, name: str) -> Campaign:
@@ -102,7 +104,7 @@ def duplicate_campaign(*, actor: Actor, campaign: Campaign) -> Campaign:
             tenant_id=actor.tenant_id,
             name=f"{campaign.name[:140]} (copy)",
             created_by_id=actor.user_id,
-            **{name: getattr(campaign, name) for name in _EDITABLE - {"name"}},
+            **{name: getattr(campaign, name) for name in _COPIED},
         )
         copy.lists.set(campaign.lists.all())
         copy.excluded_lists.set(campaign.excluded_lists.all())
