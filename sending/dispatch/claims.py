@@ -12,6 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from django.db import connection
 
 # Batches that get a turn in one claim; with more, chance decides and the next claim serves others.
@@ -50,7 +51,7 @@ WITH ready AS MATERIALIZED (
 )
 SELECT message.id, message.tenant_id, message.batch_id, message.content_id, message.contact_id,
        message.stream, message.recipient, message.recipient_name, message.variables,
-       message.metadata, message.created_at,
+       message.created_at,
        leased.domain, leased.attempts, leased.expires_at, message.status,
        (SELECT s.reason FROM sending_suppression s
         WHERE s.tenant_id = message.tenant_id AND s.email_norm = message.recipient
@@ -78,7 +79,6 @@ class Job:
     recipient: str
     recipient_name: str
     variables: dict[str, Any]
-    metadata: dict[str, Any]
     created_at: dt.datetime
     domain: str
     attempts: int  # made before this lease
@@ -114,7 +114,12 @@ def claim(
                 "avoid": list(avoid),
             },
         )
-        return [Job(*row) for row in cursor.fetchall()]
+        return [_job(row) for row in cursor.fetchall()]
+
+
+def _job(row: tuple[Any, ...]) -> Job:
+    """Return the job of a row; Django leaves jsonb as text in raw queries."""
+    return Job(*row[:8], orjson.loads(row[8]), *row[9:])
 
 
 def give_back(message_ids: Collection[uuid.UUID], *, worker: str, now: dt.datetime) -> None:

@@ -177,6 +177,7 @@ def build_envelope(job: Job, content: ReadyContent) -> ports.Envelope:
         date=job.created_at,
         reply_to=content.reply_to,
         list_unsubscribe=unsubscribe if is_broadcast else (),
+        one_click=settings.SITE_URL.startswith("https:") or settings.ALLOW_PRIVATE_MX,
         list_id=content.list_id,
         feedback_id=(f"{encode(job.batch_id)}:{encode(job.tenant_id)}:{job.stream}:mailwright"),
         cfbl_address=f"{verp.feedback_address(domain)}; report=arf",

@@ -44,7 +44,7 @@ def alive(stream: str) -> int:
     try:
         connection = client()
         connection.zremrangebyscore(_key(stream), "-inf", time.time() - _ALIVE_SECONDS)
-        return int(connection.zcard(_key(stream)))  # type: ignore[arg-type]
+        return int(connection.zcard(_key(stream)))
     except redis.RedisError as error:
         log.warning("the pumps cannot be counted: %s", error)
         return 0

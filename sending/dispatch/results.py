@@ -222,7 +222,7 @@ def _suppress(bounced: Sequence[Verdict]) -> None:
                 detail=verdict.reply,
             )
             for verdict in bounced
-            if suppresses(verdict.outcome.classification)
+            if suppresses(verdict.outcome.classification, enhanced=verdict.outcome.enhanced_code)
         ]
     )
 

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import dns.resolver
 from django.conf import settings
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
 
 from deliverability.ips.selectors import sources_for
 from esp.lib.backoff import SCHEDULES, Schedule
@@ -168,7 +168,7 @@ class DeliveryWorker:
         if self._deliverer is not None:
             self._loop.run_until_complete(self._deliverer.close())
         self._loop.close()
-        self._database.submit(close_old_connections).result()
+        self._database.submit(connections.close_all).result()
         self._database.shutdown()
 
 

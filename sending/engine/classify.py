@@ -188,13 +188,17 @@ def kind_for(code: int | None, classification: str) -> Kind:
     return "deferred" if category is not None and category.is_transient else "bounced"
 
 
-def suppresses(classification: str) -> bool:
+def suppresses(classification: str, *, enhanced: str | None = None) -> bool:
     """Tell whether an address is to be suppressed at once for this class.
 
     All of "hard" does: no such mailbox, mailbox closed, address replaced, domain without mail. The
     domain too, although DNS mistakes get mended: whoever mails dead domains hits traps, and the
-    look-up counts temporary failures as soft.
+    look-up counts temporary failures as soft. A reply whose `enhanced` code speaks of policy
+    (x.7.x) never does, whatever its words were taken for: a block for a filter's sake that is
+    misread must not cost a living address its mail.
     """
+    if enhanced is not None and enhanced.split(".")[1:2] == ["7"] and enhanced != "5.7.13":
+        return False
     category = CATEGORIES.get(classification)
     return category is not None and category.suppresses
 

@@ -61,7 +61,7 @@ class Connector:
         Any failure before MAIL moves on to the next address (RFC 5321 section 5.1), a refusal in
         the greeting too: the other host may be in better spirits.
         """
-        version = ipaddress.ip_address(source.address).version
+        version = ipaddress.ip_address(source.address).version if source.address else 4
         answers: list[AddressAnswer] = []
         last: Outcome | None = None
         tries = 0

@@ -57,7 +57,10 @@ TlsPolicy = Literal["opportunistic", "required", "never"]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An address that mail leaves from: `address` is bound, `ehlo_name` is what we call it."""
+    """An address that mail leaves from: `address` is bound, `ehlo_name` is what we call it.
+
+    Without an `address` the system chooses one of its own, for IPv4.
+    """
 
     id: str
     address: str

@@ -158,11 +158,12 @@ class Session:
         def factory() -> SMTPProtocol:
             return SMTPProtocol(loop, connection_lost_callback=lambda _: self._lost.set())
 
+        local = (self.source.address, 0) if self.source.address else None
         with self._timed("connect"):
             try:
                 async with asyncio.timeout(self._settings.timeouts.connect):
                     _, self._protocol = await loop.create_connection(
-                        factory, self.ip, self._settings.port, local_addr=(self.source.address, 0)
+                        factory, self.ip, self._settings.port, local_addr=local
                     )
             except TimeoutError:
                 return self._ended("connect", Reply(None, "The connection timed out.",

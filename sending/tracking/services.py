@@ -14,13 +14,11 @@ from django.utils import timezone
 from esp.lib.errors import NotFound
 from sending.audience.models import Subscription
 from sending.audience.services import unsubscribe
-from sending.audience.suppressions import SuppressionEntry, suppress_many
 from sending.content.errors import ContentError
 from sending.content.render import Renderer
 from sending.content.types import CompiledContent, RenderContext, Rendered
 from sending.events.models import EventKind
 from sending.events.services import (
-    Fact,
     StatKey,
     add_counts,
     count_link_click,
@@ -28,6 +26,7 @@ from sending.events.services import (
     record_facts,
 )
 from sending.messages.models import Message, MessageContent
+from sending.messages.reader_facts import fact_of, suppress_marketing, unsubscribe_recipient
 from sending.tracking.clients import is_machine
 from tenants.directory.models import Tenant
 
@@ -56,20 +55,6 @@ def content_of(message: Message) -> CompiledContent:
     return CompiledContent.from_json(json.dumps(content.compiled))
 
 
-def _fact(message: Message, kind: str, at: dt.datetime, **values: object) -> Fact:
-    return Fact(
-        tenant_id=message.tenant_id,
-        message_id=message.pk,
-        batch_id=message.batch_id,
-        contact_id=message.contact_id,
-        recipient=message.recipient,
-        site=message.site,
-        kind=kind,
-        at=at,
-        **values,  # type: ignore[arg-type]
-    )
-
-
 def _count_unique(message: Message, kind: str, at: dt.datetime) -> None:
     key = StatKey(message.tenant_id, message.batch_id, hour_of(at), message.site, kind)
     add_counts({key: 1})
@@ -83,7 +68,7 @@ def record_open(message: Message, client: Client) -> None:
     )
     record_facts(
         [
-            _fact(
+            fact_of(
                 message,
                 EventKind.OPENED,
                 now,
@@ -115,7 +100,7 @@ def record_click(message: Message, index: int, client: Client) -> str:
         client.user_agent, delivered_at=message.final_at, at=now, method=client.method
     )
     detail = {"url": url[:1000], "link": index, "user_agent": client.user_agent[:200]}
-    record_facts([_fact(message, EventKind.CLICKED, now, is_machine=machine, detail=detail)])
+    record_facts([fact_of(message, EventKind.CLICKED, now, is_machine=machine, detail=detail)])
     if not machine:
         first = Message.objects.filter(pk=message.pk, clicked_at=None).update(clicked_at=now)
         if first:
@@ -145,13 +130,17 @@ def link_target(message: Message, index: int) -> str:
         raise NotFound("This link leads nowhere.") from error
 
 
-def _context(message: Message, **urls: str) -> RenderContext:
+def _context(
+    message: Message, *, unsubscribe_url: str = "", preferences_url: str = "", view_url: str = ""
+) -> RenderContext:
     tenant = Tenant.objects.get(pk=message.tenant_id)
     return RenderContext(
         variables=message.variables,
         postal_address=tenant.postal_address,
         now=message.created_at,
-        **urls,
+        unsubscribe_url=unsubscribe_url,
+        preferences_url=preferences_url,
+        view_url=view_url,
     )
 
 
@@ -161,44 +150,6 @@ def view_in_browser(message: Message, *, unsubscribe_url: str, preferences_url: 
         message, unsubscribe_url=unsubscribe_url, preferences_url=preferences_url, view_url="#"
     )
     return Renderer(content_of(message)).render(context)
-
-
-def unsubscribe_recipient(message: Message, *, method: str) -> None:
-    """Take the recipient off the lists that the message went to; doing it twice is one effect.
-
-    `method` is one_click, page or mail. A recipient who is no contact (API mail) gets a suppression
-    for marketing mail instead.
-    """
-    now = timezone.now()
-    content = MessageContent.objects.filter(pk=message.content_id).first()
-    list_ids = content.list_ids if content else []
-    if message.contact_id and list_ids:
-        unsubscribe(
-            tenant_id=message.tenant_id,
-            contact_id=message.contact_id,
-            list_ids=list_ids,
-            source=f"message:{method}",
-        )
-    else:
-        suppress_marketing(message, method=method)
-    first = Message.objects.filter(pk=message.pk, unsubscribed_at=None).update(unsubscribed_at=now)
-    if first:
-        record_facts([_fact(message, EventKind.UNSUBSCRIBED, now, detail={"method": method})])
-
-
-def suppress_marketing(message: Message, *, method: str) -> None:
-    """Let the recipient get no marketing mail of this tenant any more."""
-    suppress_many(
-        [
-            SuppressionEntry(
-                tenant_id=message.tenant_id,
-                email_norm=message.recipient,
-                scope="broadcast",
-                reason="unsubscribe",
-                source=f"message:{method}",
-            )
-        ]
-    )
 
 
 def unsubscribe_from_everything(message: Message) -> None:

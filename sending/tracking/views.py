@@ -20,6 +20,7 @@ from esp.kit.keys import accepted_keys
 from esp.lib.errors import NotFound
 from esp.lib.tokens import BadToken, TrackKind, TrackToken
 from sending.messages.models import Message
+from sending.messages.reader_facts import unsubscribe_recipient
 from sending.tracking import services
 from tenants.directory.gate import public_page
 from tenants.directory.models import Tenant
@@ -97,12 +98,12 @@ def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
         if request.method != "POST":
             return render(request, "sending/tracking/unsubscribe.html", context)
         if request.POST.get("List-Unsubscribe") == "One-Click":
-            services.unsubscribe_recipient(message, method="one_click")
+            unsubscribe_recipient(message, method="one_click")
             return HttpResponse("Unsubscribed.\n", content_type="text/plain")
         if request.POST.get("scope") == "all":
             services.unsubscribe_from_everything(message)
         else:
-            services.unsubscribe_recipient(message, method="page")
+            unsubscribe_recipient(message, method="page")
         return render(request, "sending/tracking/unsubscribed.html", context)
 
 

@@ -15,7 +15,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 
-View = Callable[..., HttpResponse]
+View = Callable[..., HttpResponseBase]
 _V = TypeVar("_V", bound=Callable[..., HttpResponseBase])
 
 
@@ -42,7 +42,7 @@ def member_page(*, needs: str | None) -> Callable[[View], View]:
 
     def decorate(view: View) -> View:
         @wraps(view)
-        def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
             if not request.user.is_authenticated:
                 return _sign_in_first(request)
             actor: Requiring | None = getattr(request, "actor", None)
@@ -62,7 +62,7 @@ def person_page(view: View) -> View:
     """Let every signed-in person in, also one who belongs to no workspace."""
 
     @wraps(view)
-    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not request.user.is_authenticated:
             return _sign_in_first(request)
         return view(request, *args, **kwargs)
@@ -75,7 +75,7 @@ def operator_page(view: View) -> View:
     """Let operators in; for everyone else, visitors too, the page does not exist."""
 
     @wraps(view)
-    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not getattr(request.user, "is_operator", False):
             raise Http404
         return view(request, *args, **kwargs)

@@ -21,7 +21,7 @@ def enable_row_security(
     """
     own = f"{owner_column} = {_CURRENT}"
     readable = f"{own} OR {also_user_column} = {_USER}" if also_user_column else own
-    forward = [f'ALTER TABLE "{table}" ENABLE ROW LEVEL SECURITY']
+    forward: list[Any] = [f'ALTER TABLE "{table}" ENABLE ROW LEVEL SECURITY']
     if also_user_column:
         forward.append(f'CREATE POLICY own_rows ON "{table}" FOR SELECT USING ({readable})')
         for verb, clause in (
@@ -32,7 +32,7 @@ def enable_row_security(
             forward.append(f'CREATE POLICY own_{verb.lower()} ON "{table}" FOR {verb} {clause}')
     else:
         forward.append(f'CREATE POLICY tenant_rows ON "{table}" USING ({own}) WITH CHECK ({own})')
-    backward = [f'ALTER TABLE "{table}" DISABLE ROW LEVEL SECURITY']
+    backward: list[Any] = [f'ALTER TABLE "{table}" DISABLE ROW LEVEL SECURITY']
     names = ("own_rows", "own_insert", "own_update", "own_delete", "tenant_rows")
     backward += [f'DROP POLICY IF EXISTS {name} ON "{table}"' for name in names]
     return RunSQL(sql=[*forward], reverse_sql=[*backward])

@@ -116,6 +116,12 @@ def test_only_what_is_hard_suppresses_at_once() -> None:
     assert not suppresses("no/such-class")
 
 
+def test_a_policy_code_never_suppresses() -> None:
+    assert suppresses("hard/inactive-recipient", enhanced="5.2.1")
+    assert suppresses("hard/inactive-recipient", enhanced="5.7.13")
+    assert not suppresses("hard/inactive-recipient", enhanced="5.7.1")
+
+
 def test_every_class_is_explained_in_whole_sentences() -> None:
     for name in CATEGORIES:
         assert explain(name).endswith(".")
