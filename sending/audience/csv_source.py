@@ -170,7 +170,8 @@ def describe(path: Path, encoding: str) -> tuple[Dialect, list[list[str]]]:
         raise InvalidInput(
             "No row of this file can be read as CSV.", code="import-unreadable", field="file"
         )
-    columns = max(len(cells) for cells in first)
+    widths = [len(cells) for cells in first]
+    columns = max(widths[0], max(set(widths), key=widths.count))  # a ragged row does not widen it
     if columns > MAX_COLUMNS:
         raise InvalidInput(
             f"The file has {columns} columns; at most {MAX_COLUMNS} can be read.",

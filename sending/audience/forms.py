@@ -7,6 +7,7 @@ from typing import Any, cast
 from django import forms
 
 from deliverability.domains.models import Sender
+from esp.lib.errors import InvalidInput
 from sending.audience.attributes import parse_value
 from sending.audience.import_mapping import FIELDS
 from sending.audience.models import (
@@ -16,7 +17,6 @@ from sending.audience.models import (
     Import,
     Suppression,
 )
-from esp.lib.errors import InvalidInput
 
 _KIND_LABELS = dict(AttributeDefinition.Kind.choices)
 

@@ -280,31 +280,19 @@ def _ahead(batches: Iterator[_Batch]) -> Iterator[_Batch]:
     waiting: queue.Queue[object] = queue.Queue(maxsize=2)
     stopped = threading.Event()
 
-    def put(item: object) -> bool:
-        while not stopped.is_set():
-            try:
-                waiting.put(item, timeout=0.2)
-            except queue.Full:
-                continue
-            return True
-        return False
-
     def produce() -> None:
         try:
             for batch in batches:
-                if not put(batch):
+                if not _put(waiting, batch, stopped):
                     return
-            put(_END)
-        except Exception as error:
-            put(error)
+            _put(waiting, _END, stopped)
+        except Exception as error:  # raised again where the batches are taken
+            _put(waiting, error, stopped)
 
     thread = threading.Thread(target=produce, name="import-reader", daemon=True)
     thread.start()
     try:
-        while True:
-            item = waiting.get()
-            if item is _END:
-                return
+        while (item := waiting.get()) is not _END:
             if isinstance(item, Exception):
                 raise item
             assert isinstance(item, _Batch)
@@ -312,3 +300,14 @@ def _ahead(batches: Iterator[_Batch]) -> Iterator[_Batch]:
     finally:
         stopped.set()
         thread.join()
+
+
+def _put(waiting: queue.Queue[object], item: object, stopped: threading.Event) -> bool:
+    """Wait until there is room; tell whether somebody still takes the items."""
+    while not stopped.is_set():
+        try:
+            waiting.put(item, timeout=0.2)
+        except queue.Full:
+            continue
+        return True
+    return False

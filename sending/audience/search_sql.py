@@ -35,7 +35,7 @@ DECLARE
   side text := CASE WHEN upward THEN '>' ELSE '<' END;
   seen int;
   found uuid[];
-  breadth int := 8000;
+  breadth int := 1500;
 BEGIN
   IF tenant IS NULL THEN
     RAISE insufficient_privilege USING MESSAGE = 'no tenant is named';
