@@ -56,7 +56,7 @@ class HasScopes(BasePermission):
     """Each view says `scopes = {"GET": "messages:read", …}`; a method without an entry is shut."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        actor = request.auth
+        actor: Any = request.auth
         if actor is None:
             raise exceptions.NotAuthenticated()
         needed = getattr(view, "scopes", {}).get(request.method)

@@ -150,8 +150,8 @@ def _source(data: dict[str, Any]) -> ContentSource | None:
 
 class _PageQuery(StrictSerializer):
     limit = serializers.IntegerField(required=False, default=50, min_value=1, max_value=200)
-    after = serializers.CharField(
-        required=False, max_length=40, help_text="`next` of the page before."
+    cursor = serializers.CharField(
+        required=False, max_length=40, help_text="`next_cursor` of the page before."
     )
     recipient = serializers.CharField(required=False, max_length=320)
     since = serializers.DateTimeField(
@@ -291,17 +291,17 @@ class MessageDetailOut(MessageOut):
 
 
 class MessagePageOut(_ReadOnly):
-    """A page, newest first. `next` is null on the last one."""
+    """A page, newest first. `next_cursor` is null on the last one."""
 
     data = MessageOut(many=True)  # type: ignore[assignment]
-    next = serializers.CharField(allow_null=True)
+    next_cursor = serializers.CharField(allow_null=True)
 
 
 class EventPageOut(_ReadOnly):
-    """A page, newest first. `next` is null on the last one."""
+    """A page, newest first. `next_cursor` is null on the last one."""
 
     data = EventOut(many=True)  # type: ignore[assignment]
-    next = serializers.CharField(allow_null=True)
+    next_cursor = serializers.CharField(allow_null=True)
 
 
 def accepted_body(accepted: AcceptedBatch) -> dict[str, Any]:

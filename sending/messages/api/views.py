@@ -152,11 +152,11 @@ class MessagesView(ApiView):
                 since=query.get("since"),
                 until=query.get("until"),
             ),
-            after=query.get("after"),
+            after=query.get("cursor"),
             size=query["limit"],
         )
         return Response(
-            {"data": [message_body(row) for row in page.rows], "next": page.next_cursor}
+            {"data": [message_body(row) for row in page.rows], "next_cursor": page.next_cursor}
         )
 
 
@@ -209,11 +209,13 @@ class EventsView(ApiView):
                 since=query.get("since"),
                 until=query.get("until"),
             ),
-            after=query.get("after"),
+            after=query.get("cursor"),
             size=query["limit"],
             default_since=timezone.now() - DEFAULT_WINDOW,
         )
-        return Response({"data": [event_body(row) for row in page.rows], "next": page.next_cursor})
+        return Response(
+            {"data": [event_body(row) for row in page.rows], "next_cursor": page.next_cursor}
+        )
 
 
 def actor_in(request: Request) -> Actor:

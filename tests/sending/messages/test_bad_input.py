@@ -200,7 +200,7 @@ def test_a_bad_idempotency_key_is_refused(api: make.ApiClient, key: str) -> None
         {"status": "lost"},
         {"limit": "0"},
         {"limit": "many"},
-        {"after": "forged"},
+        {"cursor": "forged"},
         {"batch": "msg_x"},
         {"since": "yesterday"},
         {"since": "0001-01-01T00:00:00Z"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from django.core.management import call_command
 from django.test import Client
 
 from deliverability.domains.models import Domain
@@ -90,3 +91,29 @@ def test_an_analyst_may_read(bob: Client, message: Message) -> None:
 
 def test_a_visitor_is_asked_to_sign_in(visitor: Client, message: Message) -> None:
     assert visitor.get(LIST).status_code == 302
+
+
+def test_the_reference_shows_every_operation_of_the_document(alice: Client) -> None:
+    page = alice.get("/developers/api/").content.decode()
+    for text in (
+        "/api/v1/messages/{message_id}",
+        "/api/v1/domains",
+        "Idempotency-Key",
+        "to[].email",
+    ):
+        assert text in page
+
+
+def test_the_document_is_public_and_names_the_scheme(visitor: Client) -> None:
+    answer = visitor.get("/api/v1/schema", {"format": "json"})
+    assert answer.status_code == 200
+    document = answer.json()
+    assert document["components"]["securitySchemes"]["ApiKey"]["scheme"] == "bearer"
+    assert "/api/v1/messages" in document["paths"]
+
+
+def test_the_document_is_made_without_a_warning(
+    db: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call_command("spectacular", "--validate", "--fail-on-warn")
+    assert "openapi: 3" in capsys.readouterr().out

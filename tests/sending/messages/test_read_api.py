@@ -148,9 +148,9 @@ def test_pages_follow_each_other_without_a_gap(api: make.ApiClient, acme_domain:
     api.post(PATH, body(to=[{"email": f"r{number}@bigmail.test"} for number in range(5)]))
     seen, after = [], None
     while True:
-        page = api.get(PATH, {"limit": 2} | ({"after": after} if after else {})).json()
+        page = api.get(PATH, {"limit": 2} | ({"cursor": after} if after else {})).json()
         seen += [row["recipient"] for row in page["data"]]
-        after = page["next"]
+        after = page["next_cursor"]
         if after is None:
             break
     assert seen == [f"r{number}@bigmail.test" for number in reversed(range(5))]
