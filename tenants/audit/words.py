@@ -38,6 +38,7 @@ _ROOMS: Final[dict[str, str]] = {
 _PAST: Final[dict[str, str]] = {
     "send": "sent",
     "begin": "began",
+    "cancel": "cancelled",
     "put": "put",
     "set": "set",
     "run": "ran",

@@ -94,6 +94,8 @@ def _members_page(request: MemberRequest, form: InviteForm, *, status: int = 200
         "roles": [(role.value, role.label) for role in Role],
         "role_words": [(role.label, ROLE_WORDS[role]) for role in Role],
         "own_role": own_role,
+        # Whom only an owner may change.
+        "fixed": {row.pk for row in people if row.role == Role.OWNER != own_role},
     }
     return render(request, "tenants/directory/members.html", context, status=status)
 
