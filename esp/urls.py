@@ -28,6 +28,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("developers/", include("sending.messages.urls")),
     path("deliverability/", include("deliverability.domains.urls")),
     path("rehearsal/", include("deliverability.rehearsal.urls")),
-    # tracking waits for the audience services
+    path("t/", include("sending.tracking.urls")),
     path("", include("sending.audience.urls")),
 ]
