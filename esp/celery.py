@@ -49,6 +49,8 @@ app.conf.update(
             "schedule": 3.0,
             "options": {"expires": 3},
         },
+        "feedback-sweep": {"task": "feedback.sweep", "schedule": 5.0, "options": {"expires": 5}},
+        "feedback-purge": {"task": "feedback.purge", "schedule": 24 * 3600.0},
         "messages-clear-cancelled": {"task": "messages.clear_cancelled", "schedule": 30.0},
         "messages-purge-idempotency": {
             "task": "messages.purge_idempotency",

@@ -64,3 +64,11 @@ def sending_identity(domain_id: uuid.UUID) -> SendingIdentity | None:
         is_verified=domain.status == Domain.Status.VERIFIED,
         keys=tuple(SigningKey(key.selector, key.algorithm, key.private_key) for key in keys),
     )
+
+
+def is_return_path_domain(host: str) -> bool:
+    """Tell whether `host` is where bounces of a verified domain come to; across tenants."""
+    label, _, name = host.partition(".")
+    return Domain.unscoped.filter(
+        name=name, return_path_label=label, status=Domain.Status.VERIFIED
+    ).exists()

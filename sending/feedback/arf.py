@@ -10,15 +10,20 @@ from sending.feedback.mailparts import Mail, list_fields
 from sending.feedback.originals import original_headers
 
 _NOT_COMPLAINTS = {"not-spam"}  # RFC 6430: the reader takes the complaint back
+_BY_MACHINES = ("auth-failure", "dmarc", "virus")
 _REPORT_FIELD = re.compile(r"(?im)^feedback-type[ \t]*:")
 
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """`feedback_type` is abuse, fraud, virus, opt-out, auth-failure, …; recipients may be ()."""
+    """`feedback_type` is abuse, fraud, virus, opt-out, auth-failure, …; recipients may be ().
+
+    `mail_from` is the envelope sender of our message, when the report tells it.
+    """
 
     feedback_type: str
     recipients: tuple[str, ...]
+    mail_from: str = ""
 
 
 def read_complaint(mail: Mail) -> Complaint | None:
@@ -43,7 +48,8 @@ def _complaint(text: str, mail: Mail) -> Complaint:
         if name in ("original-rcpt-to", "removal-recipient")
     ]
     recipients = tuple(dict.fromkeys(a for a in named if a)) or _quoted_recipients(mail)
-    return Complaint(kinds[0] if kinds else "abuse", recipients)
+    senders = [find_address(value) for name, value in fields if name == "original-mail-from"]
+    return Complaint(kinds[0] if kinds else "abuse", recipients, next(iter(senders), ""))
 
 
 def _quoted_recipients(mail: Mail) -> tuple[str, ...]:
@@ -68,7 +74,11 @@ def _unlabelled(mail: Mail) -> Complaint | None:
     return None
 
 
-def is_complaint(complaint: Complaint) -> bool:
+def is_complaint(feedback_type: str) -> bool:
     """Tell whether a person complained: reports of failed authentication (RFC 6591) are not."""
-    kind = complaint.feedback_type
-    return kind not in _NOT_COMPLAINTS and not kind.startswith(("auth-failure", "dmarc"))
+    return feedback_type not in _NOT_COMPLAINTS and not feedback_type.startswith(_BY_MACHINES)
+
+
+def is_opt_out(feedback_type: str) -> bool:
+    """Tell whether the reader only wants to leave (a type of the drafts that loops still send)."""
+    return feedback_type.startswith("opt-out")

@@ -47,3 +47,8 @@ def original_message_id(mail: Mail) -> str:
         if match is not None:
             return match.group(1)
     return ""
+
+
+def original_return_path(mail: Mail) -> str:
+    """Return the envelope sender of the quoted message as its last server noted it, or ""."""
+    return original_headers(mail).get("return-path", "").strip(" <>")[:320]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-MailKind = Literal["dsn", "arf", "unsubscribe", "auto-reply", "other"]
+MailKind = Literal["dsn", "arf", "auto-reply", "other"]
 Action = Literal["failed", "delayed", "delivered", "relayed", "expanded"]
 
 
@@ -29,13 +29,15 @@ class ParsedMail:
     """What an incoming mail is and says.
 
     `recipients` are whom a DSN or complaint speaks of; `message_id` is the Message-ID of our mail
-    that it quotes, without angle brackets; `feedback_type` is that of an ARF report.
+    that it quotes, without angle brackets; `return_path` its envelope sender, where it is told;
+    `feedback_type` is that of an ARF report.
     """
 
     kind: MailKind
     reports: tuple[RecipientReport, ...] = ()
     recipients: tuple[str, ...] = ()
     message_id: str = ""
+    return_path: str = ""
     feedback_type: str = ""
     subject: str = ""
 
