@@ -44,7 +44,7 @@ class ContactForm(forms.Form):
         return [self[f"attributes.{definition.key}"] for definition in self.definitions]
 
     def clean(self) -> dict[str, Any]:
-        cleaned = cast(dict[str, Any], super().clean() or self.cleaned_data)
+        cleaned = super().clean() or self.cleaned_data
         attributes: dict[str, Any] = {}
         for definition in self.definitions:
             name = f"attributes.{definition.key}"

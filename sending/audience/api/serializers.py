@@ -90,7 +90,7 @@ class SubscriptionOut(serializers.Serializer[Subscription]):
     contact_id = serializers.CharField(source="contact.public_id")
     email = serializers.CharField(source="contact.email")
     status = serializers.CharField()
-    source = serializers.CharField()
+    source = serializers.CharField()  # type: ignore[assignment]
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
 
@@ -110,6 +110,6 @@ class SuppressionOut(serializers.Serializer[Suppression]):
     email = serializers.CharField(source="email_norm")
     scope = serializers.CharField()
     reason = serializers.CharField()
-    source = serializers.CharField()
+    source = serializers.CharField()  # type: ignore[assignment]
     detail = serializers.CharField()
     created_at = serializers.DateTimeField()

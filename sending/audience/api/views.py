@@ -200,7 +200,7 @@ class SubscriptionsView(ApiView):
             ).select_related("contact")
         }
         rows = [found[contact.pk] for contact in page.rows if contact.pk in found]
-        data = shapes.SubscriptionOut(rows, many=True).data
+        data = shapes.SubscriptionOut(rows, many=True).data  # type: ignore[arg-type]
         return Response({"data": data, "next_cursor": page.next_cursor})
 
     @extend_schema(

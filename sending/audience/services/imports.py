@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from django.core.files.uploadedfile import UploadedFile
 from django.utils import timezone
@@ -21,7 +22,7 @@ from tenants.scoping.context import scope
 _NEW = "new:"
 
 
-def upload_import(*, actor: Actor, file: UploadedFile) -> Import:
+def upload_import(*, actor: Actor, file: UploadedFile[Any]) -> Import:
     """Keep an uploaded file and describe it; raises InvalidInput for what is not CSV.
 
     The file is written in pieces, brought to UTF-8, and never held in memory.

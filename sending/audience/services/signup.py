@@ -190,7 +190,7 @@ def _token(subscription: Subscription, form: SignupForm) -> str:
 
 def read_confirmation(token: str) -> tuple[uuid.UUID, uuid.UUID, uuid.UUID]:
     """Return tenant, subscription and form in a token; raises NotFound with what to do."""
-    keys = [key.encode() for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)]
+    keys = [str(key).encode() for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)]
     try:
         payload = tokens.unseal(keys, _PURPOSE, token)
     except tokens.ExpiredToken:
