@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
@@ -122,6 +123,13 @@ def password_reset_complete(request: HttpRequest) -> HttpResponse:
     return render(request, "tenants/accounts/password_reset_complete.html")
 
 
+def _password_form(user: User, data: Any = None) -> PasswordChangeForm:
+    form = PasswordChangeForm(user, data)
+    # The page begins with the profile: the focus must not jump past it.
+    form.fields["old_password"].widget.attrs.pop("autofocus", None)
+    return form
+
+
 def _person(request: HttpRequest) -> User:
     assert isinstance(request.user, User)  # the gate has let a signed-in person in
     return request.user
@@ -139,7 +147,7 @@ def profile(request: HttpRequest) -> HttpResponse:
         services.update_profile(user=user, name=form.cleaned_data["name"])
         messages.success(request, "Your profile is saved.")
         return redirect("accounts-profile")
-    context = {"form": form, "password_form": PasswordChangeForm(user)}
+    context = {"form": form, "password_form": _password_form(user)}
     status = 422 if form.is_bound else 200
     return render(request, "tenants/accounts/profile.html", context, status=status)
 
@@ -150,7 +158,7 @@ def profile(request: HttpRequest) -> HttpResponse:
 def change_password(request: HttpRequest) -> HttpResponse:
     """Change the password: other sessions end, this one goes on."""
     user = _person(request)
-    form = PasswordChangeForm(user, request.POST)
+    form = _password_form(user, request.POST)
     if form.is_valid():
         form.save()
         update_session_auth_hash(request, user)

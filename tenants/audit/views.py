@@ -50,6 +50,6 @@ def audit_list(request: HttpRequest) -> HttpResponse:
         "actor": actor,
         "action": action,
         "actors": found.actors,
-        "actions": [(name, words_for(name).rstrip(":").capitalize()) for name in found.actions],
+        "actions": [(name, words_for(name).capitalize()) for name in found.actions],
     }
     return render(request, "tenants/audit/list.html", context)

@@ -17,7 +17,7 @@ _SENTENCES: Final[dict[str, str]] = {
     "directory.suspend_tenant": "suspended the workspace",
     "directory.unsuspend_tenant": "lifted the suspension of the workspace",
     "directory.update_workspace": "changed the settings of the workspace",
-    "directory.view_tenant": "looked at the workspace as an operator:",
+    "directory.view_tenant": "looked at the workspace",
     "domains.add": "added the sending domain",
     "domains.check": "checked the DNS records of",
     "domains.remove": "removed the sending domain",

@@ -41,8 +41,7 @@ class InviteForm(forms.Form):
 
     email = forms.EmailField(label="Email address", max_length=254)
     role = forms.ChoiceField(
-        choices=[(role.value, f"{role.label}: {ROLE_WORDS[role]}") for role in reversed(Role)],
-        initial=Role.MARKETER,
+        choices=[(role.value, role.label) for role in reversed(Role)], initial=Role.MARKETER
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 from django.contrib.auth.views import redirect_to_login
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 
 View = Callable[..., HttpResponseBase]
 _V = TypeVar("_V", bound=Callable[..., HttpResponseBase])
@@ -47,6 +47,8 @@ def member_page(*, needs: str | None) -> Callable[[View], View]:
                 return _sign_in_first(request)
             actor: Requiring | None = getattr(request, "actor", None)
             if actor is None:
+                if getattr(request.user, "is_operator", False) and request.path == "/":
+                    return redirect("operator-tenants")
                 return render(request, "tenants/directory/no_workspace.html", status=403)
             if needs is not None:
                 actor.require(needs)

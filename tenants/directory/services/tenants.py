@@ -9,7 +9,6 @@ from django.db import IntegrityError, transaction
 from django.utils.text import slugify
 
 from esp.lib.errors import Conflict, InvalidInput, NotFound
-from esp.lib.ids import to_public
 from tenants.accounts.models import User
 from tenants.audit.services import record
 from tenants.directory.actor import Actor, operator_actor
@@ -92,7 +91,7 @@ def note_operator_view(*, operator: User, tenant: Tenant) -> None:
     """Put into the tenant's audit log that an operator looked at it."""
     _require_operator(operator)
     actor = operator_actor(operator, tenant.pk)
-    record(actor, "directory.view_tenant", target=to_public("ten", tenant.pk))
+    record(actor, "directory.view_tenant", target=tenant.name)
 
 
 def update_workspace(*, actor: Actor, name: str, postal_address: str, timezone: str) -> Tenant:

@@ -126,3 +126,7 @@ def test_the_command_refuses_a_weak_password(db: None, monkeypatch: pytest.Monke
         call_command("create_operator", "ops@mailwright.test")
     with pytest.raises(CommandError, match="not an email address"):
         call_command("create_operator", "ops")
+
+
+def test_an_operator_without_a_workspace_lands_in_the_console(operator: Client) -> None:
+    assert operator.get("/")["Location"] == "/operator/"
