@@ -18,6 +18,7 @@ from django.conf import settings
 QUEUES = ("transactional", "broadcast", "feedback", "webhooks", "imports", "default")
 
 app = Celery("mailwright")
+app.set_default()  # for every thread: Celery else makes up an app without broker in the others
 app.conf.update(
     broker_url=settings.REDIS_URL,
     broker_connection_retry_on_startup=True,
