@@ -80,7 +80,10 @@ def _load_embedded() -> None:
 
 
 def _default_process() -> str:
-    return "owner" if len(sys.argv) > 1 and sys.argv[1] in _MIGRATING else "web"
+    command = sys.argv[1] if len(sys.argv) > 1 else ""
+    if command in _MIGRATING:
+        return "owner"
+    return "worker" if command == "inbound" else "web"
 
 
 def _read(env: Env) -> Environment:

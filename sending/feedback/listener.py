@@ -64,7 +64,7 @@ class _Handler:
     def __init__(self, server: InboundServer) -> None:
         self._server = server
 
-    async def handle_MAIL(  # noqa: N802 (aiosmtpd's name)
+    async def handle_MAIL(
         self,
         smtp: _Session,
         _session: Session,
@@ -73,11 +73,11 @@ class _Handler:
         options: list[str],
     ) -> str:
         smtp.received_bytes = 0
-        envelope.mail_from = address
+        envelope.mail_from = address.strip("<>")  # aiosmtpd gives the null sender as "<>"
         envelope.mail_options.extend(options)
         return "250 2.1.0 OK"
 
-    async def handle_RCPT(  # noqa: N802
+    async def handle_RCPT(
         self,
         _smtp: _Session,
         _session: Session,
@@ -98,9 +98,7 @@ class _Handler:
         envelope.rcpt_options.extend(options)
         return "250 2.1.5 OK"
 
-    async def handle_DATA(  # noqa: N802
-        self, _smtp: _Session, _session: Session, envelope: Envelope
-    ) -> str:
+    async def handle_DATA(self, _smtp: _Session, _session: Session, envelope: Envelope) -> str:
         content = envelope.original_content or b""
         recipients = list(dict.fromkeys(envelope.rcpt_tos))
         keep = self._server.store.keep
@@ -117,7 +115,7 @@ class _Handler:
         return "451 4.3.0 Something went wrong here, try again later"
 
 
-class _Session(SMTP):  # type: ignore[misc] # the package has no types
+class _Session(SMTP):
     """One client's session: counted, and cut off when it floods."""
 
     # Bounces quote mail with lines of any length; aiosmtpd's 1001 would lose them.
@@ -143,10 +141,14 @@ class _Session(SMTP):  # type: ignore[misc] # the package has no types
         self.received_bytes += len(data)
         if self.received_bytes > self._server.limits.flood_bytes:
             log.warning("the client at %s sends without end: cut off", self._peer)
-            if self.transport is not None:
-                self.transport.abort()
+            self.cut_off()
             return
         super().data_received(data)
+
+    def cut_off(self) -> None:
+        """End the connection at once, whatever is under way."""
+        if isinstance(self.transport, asyncio.WriteTransport):
+            self.transport.abort()
 
 
 class _Busy(asyncio.Protocol):
@@ -220,8 +222,7 @@ class InboundServer:
                 break
             await asyncio.sleep(0.1)
         for session in list(self._sessions):
-            if session.transport is not None:
-                session.transport.abort()
+            session.cut_off()
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._thread, self.store.close)
         await asyncio.to_thread(self._thread.shutdown)
