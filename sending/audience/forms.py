@@ -137,7 +137,9 @@ class UploadForm(forms.Form):
 class SubscribeForm(forms.Form):
     """The list to put a contact on."""
 
-    contact_list = forms.ModelChoiceField(label="List", queryset=ContactList.unscoped.none())
+    contact_list = forms.ModelChoiceField(
+        label="List", queryset=ContactList.unscoped.none(), empty_label="Choose a list"
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
@@ -75,7 +77,7 @@ def contact_add(request: MemberRequest) -> HttpResponse:
 def _messages_url(contact: Contact) -> str:
     """The messages room stands above this one: its page is known by name, or is not there."""
     try:
-        return f"{reverse('messages-for-recipient')}?contact={contact.public_id}"
+        return f"{reverse('messages-for-recipient')}?{urlencode({'email': contact.email})}"
     except NoReverseMatch:
         return ""
 
