@@ -22,6 +22,7 @@ def dashboard(request: MemberRequest) -> HttpResponse:
     context = {
         "steps": steps,
         "steps_done": sum(step.state == "done" for step in steps),
+        "steps_total": len(steps),
         "is_set_up": all(step.state == "done" for step in steps),
         "alerts": alerts(),
         "month": month(),

@@ -1,0 +1,64 @@
+"""Preparation goes on exactly where a crash has left it."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import transaction
+
+from sending.campaigns import preparation
+from sending.campaigns.models import Campaign
+from sending.campaigns.preparation import prepare_campaign
+from sending.campaigns.services import send_campaign
+from sending.messages.models import Message, QueueEntry
+from tenants.scoping.context import scope
+from tests.cast import Cast
+from tests.sending.campaigns.conftest import World
+
+
+@pytest.fixture
+def started(cast: Cast, world: World, monkeypatch: pytest.MonkeyPatch) -> Campaign:
+    """A campaign to ten readers that is prepared four at a time."""
+    monkeypatch.setattr(preparation, "CHUNK", 4)
+    world.readers(7)
+    campaign = world.ready()
+    with scope(cast.acme.pk):
+        send_campaign(actor=cast.alice_actor, campaign=campaign)
+    return campaign
+
+
+def recipients(campaign: Campaign) -> list[str]:
+    rows = Message.unscoped.filter(batch_id=Campaign.unscoped.get(pk=campaign.pk).batch_id)
+    return sorted(rows.values_list("recipient", flat=True))
+
+
+def test_it_resumes_after_an_interruption_without_a_double(started: Campaign) -> None:
+    with scope(started.tenant_id):
+        made, is_over = preparation._prepare_chunk(started.pk)
+    assert (made, is_over) == (4, False)
+    assert prepare_campaign(tenant_id=started.tenant_id, campaign_id=started.pk) == 6
+    assert len(recipients(started)) == len(set(recipients(started))) == 10
+    assert QueueEntry.objects.count() == 10
+    done = Campaign.unscoped.get(pk=started.pk)
+    assert (done.status, done.recipients_prepared, done.recipients_total) == ("sending", 10, 10)
+
+
+def test_a_chunk_that_was_not_committed_is_made_again(started: Campaign) -> None:
+    with scope(started.tenant_id):
+        preparation._prepare_chunk(started.pk)
+        transaction.set_rollback(True)
+    assert recipients(started) == []
+    assert prepare_campaign(tenant_id=started.tenant_id, campaign_id=started.pk) == 10
+    assert len(set(recipients(started))) == 10
+
+
+def test_a_lost_cursor_makes_no_message_twice(started: Campaign) -> None:
+    with scope(started.tenant_id):
+        preparation._prepare_chunk(started.pk)
+    Campaign.unscoped.filter(pk=started.pk).update(prepare_cursor=None, recipients_prepared=4)
+    assert prepare_campaign(tenant_id=started.tenant_id, campaign_id=started.pk) == 6
+    assert len(recipients(started)) == len(set(recipients(started))) == 10
+
+
+def test_running_again_when_all_is_made_does_nothing(started: Campaign) -> None:
+    prepare_campaign(tenant_id=started.tenant_id, campaign_id=started.pk)
+    assert prepare_campaign(tenant_id=started.tenant_id, campaign_id=started.pk) == 0
