@@ -20,6 +20,7 @@ from esp.kit.keys import signing_key
 from esp.lib.addresses import Address, parse_address
 from esp.lib.ids import encode
 from esp.lib.tokens import TrackKind, TrackToken
+from sending.content.errors import ContentError
 from sending.content.mime import Attachment, Envelope, build_message
 from sending.content.render import Renderer
 from sending.content.types import RenderContext
@@ -88,7 +89,10 @@ class ContentCache:
         if identity is None or not identity.is_verified:
             host = content.from_email.rpartition("@")[2]
             raise ContentUnusable(f"The domain {host} is not verified any more.")
-        compiled = ensure_compiled(content_id)
+        try:
+            compiled = ensure_compiled(content_id)
+        except ContentError as error:
+            raise ContentUnusable(error.message) from error
         tenant = Tenant.objects.get(pk=content.tenant_id)
         sender = replace(parse_address(content.from_email), display=content.from_name)
         return ReadyContent(

@@ -66,8 +66,10 @@ def judge(job: Job, outcome: Outcome, schedule: Schedule) -> Verdict:
         return Verdict(
             job, outcome, job.status, site, outcome.at + pause, outcome.text[:300], is_attempt=False
         )
-    due_at = next_attempt_at(job.attempts + 1, outcome.at, schedule, accepted_at=job.created_at)
-    if due_at is None or due_at >= job.expires_at:
+    # The life of a scheduled message begins when it was due, not when it was accepted.
+    began = job.expires_at - dt.timedelta(seconds=schedule.expires_after_seconds)
+    due_at = next_attempt_at(job.attempts + 1, outcome.at, schedule, accepted_at=began)
+    if due_at is None:
         return Verdict(job, outcome, Message.Status.EXPIRED, site, None, "")
     reason = f"{job.domain} asked to try again later: {outcome.text}"
     if outcome.smtp_code is None:

@@ -230,7 +230,8 @@ class _Slice(Generic[J]):
         try:
             prepared = await self._work.prepare(job)
         except Exception as error:  # whatever a tenant's content does
-            text = f"The message could not be rendered: {type(error).__name__}: {error}"[:1000]
+            why = str(error) or type(error).__name__
+            text = f"The message could not be made: {why}"[:1000]
             return self._made_up("render", "block/content", text)
         try:
             return await self._deliverer.deliver(prepared.envelope, prepared.source)
