@@ -73,7 +73,7 @@ class _Handler:
         options: list[str],
     ) -> str:
         smtp.received_bytes = 0
-        envelope.mail_from = address.strip("<>")  # aiosmtpd gives the null sender as "<>"
+        envelope.mail_from = address  # "<>" for the null sender
         envelope.mail_options.extend(options)
         return "250 2.1.0 OK"
 
@@ -100,10 +100,11 @@ class _Handler:
 
     async def handle_DATA(self, _smtp: _Session, _session: Session, envelope: Envelope) -> str:
         content = envelope.original_content or b""
+        sender = (envelope.mail_from or "").strip("<>")
         recipients = list(dict.fromkeys(envelope.rcpt_tos))
         keep = self._server.store.keep
         try:
-            kept = await self._server.in_thread(keep, envelope.mail_from or "", recipients, content)
+            kept = await self._server.in_thread(keep, sender, recipients, content)
         except Exception as error:
             log.warning("a mail could not be kept: %s", error)
             return _TRY_LATER
