@@ -7,28 +7,17 @@ from __future__ import annotations
 
 import enum
 import json
-import re
 from dataclasses import dataclass
 
-from sending.audience.attributes import variables_of
 from sending.audience.models import Contact
 from sending.campaigns.models import Campaign
 from sending.campaigns.review import content_source
 from sending.content.errors import ContentError
-from sending.content.render import Renderer
+from sending.content.preview import fill
 from sending.content.services import compiled_of, request_compiled
-from sending.content.types import CompiledContent, RenderContext, Rendered
+from sending.content.types import CompiledContent, Rendered
+from sending.previews.services import variables_for
 from tenants.directory.models import Tenant
-
-# Shown where a contact is missing: what a person without any attribute gets.
-_NOWHERE = "#preview"
-# Clients without dark styles of the mail's own turn colours round, pictures excepted.
-_INVERTED = (
-    "<style>html{background:#fff;filter:invert(1) hue-rotate(180deg)}"
-    "img,video,svg{filter:invert(1) hue-rotate(180deg)}</style>"
-)
-_HAS_DARK = re.compile(r"prefers-color-scheme\s*:\s*dark", re.IGNORECASE)
-_HEAD = re.compile(r"<head[^>]*>", re.IGNORECASE)
 
 
 class State(enum.Enum):
@@ -82,32 +71,9 @@ def preview_of(campaign: Campaign, contact: Contact | None) -> Preview:
 def _filled(
     campaign: Campaign, compiled: CompiledContent, contact: Contact | None, *, key: str
 ) -> Preview:
-    variables = variables_of(contact) if contact else {"email": "reader@example.com"}
-    context = RenderContext(
-        variables=variables,
-        unsubscribe_url=_NOWHERE,
-        preferences_url=_NOWHERE,
-        view_url=_NOWHERE,
-        postal_address=Tenant.objects.get(pk=campaign.tenant_id).postal_address,
-    )
+    address = Tenant.objects.get(pk=campaign.tenant_id).postal_address
     try:
-        rendered = Renderer(compiled).render(context)
-        preheader = Renderer(_only_preheader(compiled)).render(context).subject
+        rendered, preheader = fill(compiled, variables_for(contact), postal_address=address)
     except ContentError as error:
         return Preview(State.BROKEN, problem=error.message, line=error.line)
     return Preview(State.READY, key=key, rendered=rendered, preheader=preheader)
-
-
-def _only_preheader(compiled: CompiledContent) -> CompiledContent:
-    return CompiledContent(subject=compiled.preheader, preheader="", html=None, text="")
-
-
-def page_of(html: str, *, dark: bool) -> str:
-    """Return a mail's HTML for a frame: links open outside, colours as a dark client shows them."""
-    extra = '<base target="_blank">'
-    if dark and not _HAS_DARK.search(html):
-        extra += _INVERTED
-    head = _HEAD.search(html)
-    if head is None:
-        return extra + html
-    return f"{html[: head.end()]}{extra}{html[head.end() :]}"

@@ -130,6 +130,29 @@ def _filled(
     footer: bool,
     postal_address: str,
 ) -> Preview:
+    try:
+        rendered, preheader = fill(compiled, variables, postal_address=postal_address)
+    except ContentError as error:
+        return Preview("problem", version, problem=error.message, line=error.line)
+    missing = missing_fields(compiled, variables)
+    return Preview(
+        "ready",
+        version,
+        rendered=rendered,
+        preheader=preheader,
+        missing=missing,
+        notes=_notes(compiled, missing, footer=footer),
+    )
+
+
+def fill(
+    compiled: CompiledContent, variables: Mapping[str, object], *, postal_address: str
+) -> tuple[Rendered, str]:
+    """Return the mail filled in with `variables`, and what the inbox shows behind its subject.
+
+    That is the preview text, or the first words. Nothing is tracked, and the product's own links
+    lead nowhere. Raises ContentError at a limit.
+    """
     context = RenderContext(
         variables=variables,
         unsubscribe_url=f"{_NOWHERE}unsubscribe",
@@ -137,28 +160,19 @@ def _filled(
         view_url=f"{_NOWHERE}view",
         postal_address=postal_address,
     )
-    try:
-        rendered = Renderer(compiled).render(context)
-        preheader = Renderer(_only_preheader(compiled)).render(context).subject
-    except ContentError as error:
-        return Preview("problem", version, problem=error.message, line=error.line)
-    return Preview(
-        "ready",
-        version,
-        rendered=rendered,
-        preheader=preheader or " ".join(rendered.text.split())[:_SNIPPET],
-        missing=missing_fields(compiled, variables),
-        notes=_notes(compiled, footer=footer),
-    )
+    rendered = Renderer(compiled).render(context)
+    preheader = Renderer(_only_preheader(compiled)).render(context).subject
+    return rendered, preheader or " ".join(rendered.text.split())[:_SNIPPET]
 
 
 def _only_preheader(compiled: CompiledContent) -> CompiledContent:
     return CompiledContent(subject=compiled.preheader, preheader="", html=None, text="")
 
 
-def _notes(compiled: CompiledContent, *, footer: bool) -> tuple[str, ...]:
+def _notes(compiled: CompiledContent, missing: tuple[str, ...], *, footer: bool) -> tuple[str, ...]:
     checks = check_content(compiled, broadcast=footer)
-    notes = [check.sentence for check in checks if not check.ok]
+    # Merge fields without default are said by name, for the contact that is looked as.
+    notes = [c.sentence for c in checks if not c.ok and (c.code != "merge-fields" or not missing)]
     if SOCIAL_ICON_ORIGIN in (compiled.html or ""):
         notes.append("Social icons have no picture: give each mj-social-element a src of your own.")
     return (*notes, *compiled.warnings)

@@ -24,6 +24,14 @@ else:
 
 
 class _SenderField(_ModelChoiceField):
+    def to_python(self, value: Any) -> Sender | None:
+        """Return the sender; a value that is no id at all is refused like an unknown one."""
+        try:
+            return super().to_python(value)
+        except forms.ValidationError as error:
+            message = self.error_messages["invalid_choice"]
+            raise forms.ValidationError(message, code="invalid_choice") from error
+
     def label_from_instance(self, obj: Any) -> str:
         return f"{obj.name} <{obj.email}>"
 

@@ -156,6 +156,8 @@ def test(request: MemberRequest, template_id: str) -> HttpResponse:
         except DomainError as error:
             _explain(form, error)
             status = status_of(error)
+    else:
+        _explain_content(form)
     context = {"form": form, "of": template.public_id, "sent": sent}
     status = 422 if form.errors and status != 403 else status
     return render(request, "sending/previews/test_form.html", context, status=status)
@@ -167,8 +169,16 @@ def _explain(form: TestForm, error: DomainError) -> None:
     if field.startswith("to["):
         index = int(field[3:].partition("]")[0])
         address = services.addresses_in(form.cleaned_data["addresses"])[index]
-        form.add_error("addresses", f"{address[:100]}: {error.message}")
+        named = address in error.message
+        form.add_error("addresses", error.message if named else f"{address[:100]}: {error.message}")
     elif isinstance(error, ContentError) or field not in {"addresses", "sender"}:
         form.add_error(None, error.message)
     else:
         add_domain_error(form, error)
+
+
+def _explain_content(form: TestForm) -> None:
+    """Say above the form what is wrong with the content: its fields stand in the editor."""
+    for name in set(form.errors) - {"addresses", "sender", "__all__"}:
+        for sentence in form.errors[name]:
+            form.add_error(None, f"{form[name].label}: {sentence}")

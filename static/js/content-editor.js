@@ -115,6 +115,14 @@ document.addEventListener("htmx:afterRequest", (event) => {
   }
 });
 
+// A refusal is told where the person looks, however far down they are.
+document.addEventListener("htmx:afterSwap", (event) => {
+  if (event.detail.target.id !== "save-outcome") return;
+  const notice = event.detail.target.querySelector(".notice");
+  const box = notice?.getBoundingClientRect();
+  if (box && (box.top < 64 || box.bottom > innerHeight)) notice.scrollIntoView({ block: "center" });
+});
+
 async function load(place) {
   const answer = await fetch(place.dataset.load);
   if (answer.ok) place.outerHTML = await answer.text();

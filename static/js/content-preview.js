@@ -138,7 +138,7 @@ class Preview {
   notes(missing, notes) {
     const list = this.part("notes");
     const entries = [
-      ...missing.map((name) => [`This contact has no “${name}”: give it a default.`, "missing"]),
+      ...missing.map((name) => [`“${name}” is empty here and has no default.`, "missing"]),
       ...notes.map((note) => [note, ""]),
     ];
     list.replaceChildren(
