@@ -20,6 +20,7 @@ class Command(BaseCommand):
     """`manage.py inbound [--listen host:port] [--no-tls]`."""
 
     help = "Listen for bounces, complaints and unsubscribe mails."
+    requires_system_checks = []  # they would load every page
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(

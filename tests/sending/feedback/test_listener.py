@@ -9,13 +9,14 @@ import socket
 import ssl
 import subprocess
 import sys
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
-from django.db import OperationalError
+from django.db import connection
 
 from esp.kit.keys import signing_key
 from esp.lib.ids import new_id
@@ -37,17 +38,29 @@ ROOT = Path(__file__).resolve().parents[3]
 PROVIDER = load_providers()[0]
 
 
-class AwayStore(DatabaseStore):
-    """A store whose database is away for the first mails."""
+@contextmanager
+def database_away() -> Iterator[None]:
+    """Let the database refuse every new connection, and end all but this test's."""
+    database = connection.settings_dict
+    name = database["NAME"]
+    elsewhere = psycopg.connect(
+        dbname="postgres", user=database["USER"], password=database["PASSWORD"],
+        host=database["HOST"], port=database["PORT"], autocommit=True,
+    )  # fmt: skip
+    with elsewhere, connection.cursor() as cursor:
+        elsewhere.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+        try:
+            end_connections(cursor)
+            yield
+        finally:
+            elsewhere.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
 
-    def __init__(self, failures: int) -> None:
-        self.failures = failures
 
-    def keep(self, mail_from: str, recipients: Sequence[str], raw: bytes) -> list[uuid.UUID]:
-        if self.failures:
-            self.failures -= 1
-            raise OperationalError("the database is away")
-        return super().keep(mail_from, recipients, raw)
+def end_connections(cursor: Any) -> None:
+    cursor.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
 
 
 @pytest.fixture
@@ -130,15 +143,24 @@ def test_an_address_of_an_older_key_is_taken(server: Any, settings: Any) -> None
 
 
 def test_a_database_that_is_away_means_later_and_nothing_is_lost(
-    kept_message: Sent, listen: Listen
+    kept_message: Sent, server: Any
 ) -> None:
-    with listen(AwayStore(1)) as server:
+    send(server, kept_message.return_path, mails.dsn(READER))
+    with database_away():
         with pytest.raises(smtplib.SMTPDataError) as failure:
             send(server, kept_message.return_path, mails.dsn(READER))
         assert failure.value.smtp_code == 452
-        assert InboundMail.objects.count() == 0
-        send(server, kept_message.return_path, mails.dsn(READER))
-    assert InboundMail.objects.count() == 1
+        assert refusal(server, "fbl@bounce.acme.example")[0] == 452
+    send(server, kept_message.return_path, mails.dsn(READER))
+    assert InboundMail.objects.count() == 2
+
+
+def test_a_connection_that_broke_is_opened_anew(kept_message: Sent, server: Any) -> None:
+    send(server, kept_message.return_path, mails.dsn(READER))
+    with connection.cursor() as cursor:
+        end_connections(cursor)
+    send(server, kept_message.return_path, mails.dsn(READER))
+    assert InboundMail.objects.count() == 2
 
 
 def test_a_mail_above_the_size_is_refused(kept_message: Sent, server: Any) -> None:
