@@ -14,8 +14,9 @@ from pathlib import Path
 from esp.stack.assets import ROOT
 from esp.stack.servers import embedded_servers
 
-# Rules about taste, and those that take a component's declaration for an HTML tag.
-_NOT_FOR_US = "H006,H015,H020,H026,H030,H031,H043"
+# Rules about taste, those that take a component's declaration for an HTML tag, and H021: mails are
+# styled inline because mail clients know little else.
+_NOT_FOR_US = "H006,H015,H020,H021,H026,H030,H031,H043"
 
 
 def main() -> int:

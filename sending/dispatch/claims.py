@@ -66,6 +66,9 @@ JOIN sending_messagecontent content ON content.id = message.content_id
 """
 
 
+_VARIABLES = 8  # the place of `variables` in the claim's rows, and among the job's fields
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A leased message with all that rendering needs but the content itself."""
@@ -119,7 +122,9 @@ def claim(
 
 def _job(row: tuple[Any, ...]) -> Job:
     """Return the job of a row; Django leaves jsonb as text in raw queries."""
-    return Job(*row[:8], orjson.loads(row[8]), *row[9:])
+    values = list(row)
+    values[_VARIABLES] = orjson.loads(values[_VARIABLES])
+    return Job(*values)
 
 
 def give_back(message_ids: Collection[uuid.UUID], *, worker: str, now: dt.datetime) -> None:
