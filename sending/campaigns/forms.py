@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from deliverability.domains.models import Domain, Sender
 from esp.lib.errors import DomainError
+from sending.audience.models import ContactList
 from sending.campaigns.models import Campaign
 from sending.campaigns.selectors import lists_to_choose
 from sending.content.guard import check_size
@@ -82,13 +83,13 @@ class RenameForm(CardForm, NameForm):
 class ToForm(CardForm):
     """Who gets it."""
 
-    lists = forms.ModelMultipleChoiceField(
+    lists: forms.ModelMultipleChoiceField[ContactList] = forms.ModelMultipleChoiceField(
         queryset=None,
         required=False,
         label="Send to these lists",
         widget=forms.CheckboxSelectMultiple,
     )
-    excluded_lists = forms.ModelMultipleChoiceField(
+    excluded_lists: forms.ModelMultipleChoiceField[ContactList] = forms.ModelMultipleChoiceField(
         queryset=None,
         required=False,
         label="But not to anyone on",
@@ -113,7 +114,7 @@ class ToForm(CardForm):
         return dict(self.cleaned_data)
 
 
-class _SenderField(forms.ModelChoiceField):
+class _SenderField(forms.ModelChoiceField):  # type: ignore[type-arg]
     def label_from_instance(self, obj: Any) -> str:
         waits = obj.domain.status != Domain.Status.VERIFIED
         return f"{obj.name} <{obj.email}>" + (" – domain not verified" if waits else "")

@@ -20,6 +20,9 @@ from sending.messages.queue import insert_messages_from_select
 from tenants.scoping.context import scope
 
 CHUNK = 20_000
+# Contacts keep their address as written (the domain is lower case already); messages, events and
+# the suppressions that follow from them go by the normalised one (`esp.lib.addresses`).
+_NORMALISED = "SELECT contact_id, lower(email) AS email, name, variables FROM ({select}) AS written"
 _OPEN = (Campaign.Status.PREPARING, Campaign.Status.PAUSED)
 
 
@@ -61,7 +64,7 @@ def _prepare_chunk(campaign_id: uuid.UUID) -> tuple[int, bool]:
     made = insert_messages_from_select(
         batch=Batch.objects.get(pk=campaign.batch_id),
         content_id=campaign.content_id,
-        select=select,
+        select=_NORMALISED.format(select=select),
         params=params,
         now=timezone.now(),
     )

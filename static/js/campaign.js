@@ -90,7 +90,9 @@ function countSubject() {
   const field = document.querySelector("[data-counts]");
   const place = field && document.getElementById(field.dataset.counts);
   if (!place) return;
-  const length = [...field.value].length;
+  // A merge field counts as what it will hold: a name or so.
+  const text = field.value.replace(/\{\{.*?\}\}/g, "Charlie").replace(/\{%.*?%\}/g, "");
+  const length = [...text].length;
   const good = Number(place.dataset.good);
   if (!length) place.textContent = "Most inboxes show the first 40 to 60 characters.";
   else if (length <= good) place.textContent = `${length} characters: most inboxes show all of it.`;
@@ -170,6 +172,7 @@ on("click", "[data-review]", async (event, link) => {
   if (done) location.assign(link.href);
 });
 
+on("click", "[data-load-again]", () => failed.clear());
 addEventListener("beforeunload", (event) => {
   if (failed.size) event.preventDefault();
 });

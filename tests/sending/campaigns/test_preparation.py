@@ -11,6 +11,7 @@ from sending.campaigns.preparation import prepare_campaign
 from sending.campaigns.services import send_campaign
 from sending.messages.models import Message, QueueEntry
 from tenants.scoping.context import scope
+from tests import make
 from tests.cast import Cast
 from tests.sending.campaigns.conftest import World
 
@@ -62,3 +63,13 @@ def test_a_lost_cursor_makes_no_message_twice(started: Campaign) -> None:
 def test_running_again_when_all_is_made_does_nothing(started: Campaign) -> None:
     prepare_campaign(tenant_id=started.tenant_id, campaign_id=started.pk)
     assert prepare_campaign(tenant_id=started.tenant_id, campaign_id=started.pk) == 0
+
+
+def test_messages_go_by_the_normalised_address(cast: Cast, world: World) -> None:
+    written = make.contact(cast.acme, "Grace.Hopper@bigmail.test")
+    make.subscription(written, world.news)
+    campaign = world.ready()
+    with scope(cast.acme.pk):
+        send_campaign(actor=cast.alice_actor, campaign=campaign)
+    prepare_campaign(tenant_id=cast.acme.pk, campaign_id=campaign.pk)
+    assert "grace.hopper@bigmail.test" in recipients(campaign)
