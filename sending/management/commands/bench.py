@@ -1,0 +1,65 @@
+"""`manage.py bench import|delivery`: measure this machine; one line of JSON at the end.
+
+Starts servers of its own (`esp.stack.benchmark`) and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from esp.stack.benchmark import MARK
+from sending.management.bench import reads, worker
+from sending.management.bench.delivery import Options, bench_delivery
+from sending.management.bench.imports import bench_import
+from sending.management.bench.signing import cores
+
+
+class Command(BaseCommand):
+    help = "Measure imports and delivery on servers of its own; prints one line of JSON."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        kinds = parser.add_subparsers(dest="kind", required=True)
+        imports = kinds.add_parser("import", help="a CSV file into contacts")
+        imports.add_argument("--rows", type=int, default=1_000_000)
+        delivery = kinds.add_parser("delivery", help="a campaign to sinks on loopback")
+        delivery.add_argument("--recipients", type=int, default=20_000)
+        delivery.add_argument("--sign", choices=["rsa", "both", "none"], default="rsa")
+        delivery.add_argument("--workers", type=int, default=cores())
+        delivery.add_argument("--profile", action="store_true", help="top functions on stderr")
+        for bench in (imports, delivery):
+            bench.add_argument("--json", action="store_true", help="nothing but the line of JSON")
+        # Processes that the two start themselves.
+        reading = kinds.add_parser("reads")
+        reading.add_argument("tenant", type=uuid.UUID)
+        reading.add_argument("list", type=uuid.UUID)
+        working = kinds.add_parser("worker")
+        working.add_argument("batch", type=uuid.UUID)
+        working.add_argument("--profile", action="store_true")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Measure and print; raises CommandError on servers that are not the benchmark's own."""
+        if MARK not in os.environ:
+            raise CommandError("Benchmarks run on servers of their own: `manage.py bench …`.")
+        match options["kind"]:
+            case "import":
+                self._report(bench_import(rows=options["rows"]))
+            case "delivery":
+                asked = Options(
+                    recipients=options["recipients"],
+                    workers=options["workers"],
+                    sign=options["sign"],
+                    profile=options["profile"],
+                )
+                self._report(bench_delivery(asked, self.stderr.write))
+            case "reads":
+                self.stdout.write(json.dumps(reads.measure(options["tenant"], options["list"])))
+            case "worker":
+                worker.work(options["batch"], profile=options["profile"])
+
+    def _report(self, figures: dict[str, Any]) -> None:
+        self.stdout.write(json.dumps(figures))
