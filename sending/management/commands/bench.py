@@ -21,6 +21,7 @@ from sending.management.bench.signing import cores
 
 class Command(BaseCommand):
     help = "Measure imports and delivery on servers of its own; prints one line of JSON."
+    requires_system_checks = ()  # three processes of one run would each walk every URL
 
     def add_arguments(self, parser: CommandParser) -> None:
         kinds = parser.add_subparsers(dest="kind", required=True)
