@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import os
 import queue
 import threading
 import uuid
@@ -29,7 +30,6 @@ from sending.audience.csv_source import Dialect, Row, read_rows
 from sending.audience.import_rows import (
     REASON_DUPLICATE,
     BadRow,
-    CleanRow,
     RowCleaner,
     SeenAddresses,
 )
@@ -52,7 +52,7 @@ class ClaimLost(Exception):
 class _Batch:
     """Rows read together: what is good, what is not, and the place behind them."""
 
-    good: list[CleanRow] = field(default_factory=list)
+    good: list[str] = field(default_factory=list)  # lines for COPY
     bad: list[tuple[Row, str, str]] = field(default_factory=list)  # row, category, reason
     rows: int = 0
     end: int = 0
@@ -164,9 +164,7 @@ class _Run:
         self._remember_committed()
         with self.errors:
             for batch in _ahead(self._batches()):
-                with scope(self.job.tenant_id):
-                    import_sql.prepare_connection()
-                    self._commit(batch)
+                self._commit(batch)
 
     def _remember_committed(self) -> None:
         """Read the committed part again, for the addresses that stood in it."""
@@ -199,31 +197,50 @@ class _Run:
             batch.bad.append((row, bad.category, bad.reason))
             return
         if self.seen.add(clean.email_norm):
-            batch.good.append(clean)
+            batch.good.append(clean.copy_line())
         else:
             batch.bad.append((row, "duplicate", REASON_DUPLICATE))
 
     def _commit(self, batch: _Batch) -> None:
-        """Write a batch and the place behind it; the caller's transaction holds both."""
-        import_sql.stage(batch.good, self.target)
-        foreseen = import_sql.foresee(self.target)
+        """Write a batch and the place behind it in one transaction; again when it was raced."""
+        for last in (False, False, True):
+            try:
+                with scope(self.job.tenant_id):
+                    import_sql.prepare_transaction()
+                    import_sql.stage(batch.good, self.target)
+                    found = (
+                        import_sql.write(self.target)
+                        if self.writes
+                        else import_sql.foresee(self.target)
+                    )
+                    self._count(batch, found)
+                    self.errors.add(batch.bad)
+                    self._keep_place(batch)
+            except import_sql.Raced:
+                if last:
+                    raise
+            else:
+                return
+
+    def _count(self, batch: _Batch, found: import_sql.BatchCounts) -> None:
+        categories = Counter(category for _, category, _ in batch.bad)
         self.counts.update(
             rows=batch.rows,
             valid=len(batch.good),
-            bad=sum(1 for _, category, _ in batch.bad if category != "duplicate"),
-            duplicates=sum(1 for _, category, _ in batch.bad if category == "duplicate"),
-            new=foreseen.new,
-            known=foreseen.known,
-            already_on_list=foreseen.on_list,
-            unsubscribed=foreseen.unsubscribed,
-            unconfirmed=foreseen.unconfirmed,
-            suppressed=foreseen.suppressed,
+            bad=categories.total() - categories["duplicate"],
+            duplicates=categories["duplicate"],
+            new=found.new,
+            known=found.known,
+            already_on_list=found.on_list,
+            unsubscribed=found.unsubscribed,
+            unconfirmed=found.unconfirmed,
+            suppressed=found.suppressed,
         )
-        self.reasons.update(category for _, category, _ in batch.bad)
+        self.reasons.update(+categories)
         if self.writes:
-            written, subscribed = import_sql.write(self.target)
-            self.counts.update(updated=written - foreseen.new, subscribed=subscribed)
-        self.errors.add(batch.bad)
+            self.counts.update(updated=found.updated, subscribed=found.subscribed)
+
+    def _keep_place(self, batch: _Batch) -> None:
         place = {"row": batch.number, "errors_bytes": self.errors.size, "tries": 0}
         kept = Import.unscoped.filter(pk=self.job.pk, claim=self.claim).update(
             bytes_done=batch.end,
@@ -263,7 +280,9 @@ class _ErrorFile:
             if self._lines > MAX_ERRORS_IN_FILE:
                 break
             self._write(csv_line([row.number, reason, *row.cells]))
-        self._file.flush()
+        if bad:
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def _write(self, text: str) -> None:
         data = text.encode("utf-8", "replace")

@@ -123,8 +123,13 @@ class Subscription(HotTenantModel):
         UNSUBSCRIBED = "unsubscribed", "Unsubscribed"
 
     contact = models.ForeignKey(Contact, on_delete=models.CASCADE, related_name="subscriptions")
+    # Lists are archived, never deleted: the database need not check each row of an import.
     contact_list = models.ForeignKey(
-        ContactList, on_delete=models.CASCADE, related_name="subscriptions", db_index=False
+        ContactList,
+        on_delete=models.PROTECT,
+        related_name="subscriptions",
+        db_index=False,
+        db_constraint=False,
     )
     status = models.CharField(max_length=14, choices=Status)
     source = models.CharField(max_length=60)  # "import:<id>", "form:<id>", "api", "manual"
@@ -146,7 +151,10 @@ class Subscription(HotTenantModel):
 class SubscriptionChange(HotTenantModel):
     """A change of a subscription, with the consent it rests on. Rows are only ever added."""
 
-    subscription = models.ForeignKey(Subscription, on_delete=models.CASCADE, related_name="changes")
+    # Unchecked by the database, as above; `delete_contact` takes history and subscription together.
+    subscription = models.ForeignKey(
+        Subscription, on_delete=models.CASCADE, related_name="changes", db_constraint=False
+    )
     at = models.DateTimeField(auto_now_add=True)
     status = models.CharField(max_length=14, choices=Subscription.Status)
     source = models.CharField(max_length=60)

@@ -65,15 +65,18 @@ BEGIN
     RETURN QUERY SELECT unnest(found);
     RETURN;
   END IF;
+  -- Newest first, and the list is asked of one after the other until the page is full. EXISTS would
+  -- do for all of them, or read the whole list into a hash table.
   RETURN QUERY EXECUTE format('
     WITH hit AS MATERIALIZED (
       SELECT c.id FROM sending_contact c
       WHERE c.tenant_id = $1 AND (c.search_text LIKE $4[1] %s))
-    SELECT hit.id FROM hit WHERE hit.id %s $2
-      AND ($5 IS NULL OR EXISTS (SELECT 1 FROM sending_subscription s
-        WHERE s.contact_list_id = $5 AND s.contact_id = hit.id
-          AND ($6 IS NULL OR s.status = $6)))
-    ORDER BY hit.id %s LIMIT $7',
+    SELECT sorted.id FROM (
+        SELECT hit.id FROM hit WHERE hit.id %s $2 ORDER BY hit.id %s OFFSET 0) sorted
+    WHERE $5 IS NULL OR (SELECT true FROM sending_subscription s
+        WHERE s.contact_list_id = $5 AND s.contact_id = sorted.id
+          AND ($6 IS NULL OR s.status = $6) LIMIT 1)
+    LIMIT $7',
     CASE WHEN cardinality(patterns) > 1 THEN 'OR c.search_text LIKE $4[2]' ELSE '' END, side, way)
     USING tenant, edge, breadth, patterns, list_id, list_status, size;
 END
@@ -92,6 +95,9 @@ BEGIN
   IF tenant IS NULL THEN
     RAISE insufficient_privilege USING MESSAGE = 'no tenant is named';
   END IF;
+  -- Locked first: who changes a subscription holds its row, and adds history until they let go.
+  PERFORM 1 FROM sending_subscription s
+    WHERE s.contact_id = contact AND s.tenant_id = tenant FOR UPDATE;
   DELETE FROM sending_subscriptionchange h USING sending_subscription s
     WHERE h.subscription_id = s.id AND s.contact_id = contact AND s.tenant_id = tenant;
   DELETE FROM sending_subscription s WHERE s.contact_id = contact AND s.tenant_id = tenant;
