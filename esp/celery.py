@@ -22,7 +22,14 @@ app.set_default()  # for every thread: Celery else makes up an app without broke
 app.conf.update(
     broker_url=settings.REDIS_URL,
     broker_connection_retry_on_startup=True,
-    broker_transport_options={"visibility_timeout": 3600, "socket_timeout": 5},
+    # A request that wakes a worker must not wait for a broker that is away: the sweeps find the
+    # work. (A worker's own connection retries by itself, whatever stands here.)
+    broker_transport_options={
+        "visibility_timeout": 3600,
+        "socket_timeout": 5,
+        "socket_connect_timeout": 0.5,
+        "max_retries": 0,
+    },
     task_ignore_result=True,
     task_default_queue="default",
     task_acks_late=True,

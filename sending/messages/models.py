@@ -75,6 +75,8 @@ class MessageContent(TenantModel):
     track_opens = models.BooleanField(default=False)
     track_clicks = models.BooleanField(default=False)
     list_ids = ArrayField(models.UUIDField(), default=list)  # what one-click unsubscribe leaves
+    # A test that a member sent: its unsubscribe links show what readers see, and change nothing.
+    is_test = models.BooleanField(default=False, db_default=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta(TenantModel.Meta):

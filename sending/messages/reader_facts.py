@@ -45,8 +45,11 @@ def unsubscribe_recipient(message: Message, *, method: str) -> None:
     """Take the recipient off the lists that the message went to; doing it twice is one effect.
 
     `method` is one_click, page, mail or complaint. A recipient who is no contact (API mail) gets a
-    suppression for marketing mail instead. In the scope of the message's tenant.
+    suppression for marketing mail instead. In the scope of the message's tenant. A test's links
+    change nothing: who tries them out must go on getting mail.
     """
+    if is_test(message):
+        return
     if not leave_lists_of(message, source=f"message:{method}"):
         suppress_marketing(message, method=method)
     now = timezone.now()
@@ -69,8 +72,15 @@ def leave_lists_of(message: Message, *, source: str) -> bool:
     return True
 
 
+def is_test(message: Message) -> bool:
+    """Tell whether a member sent the message as a test of content."""
+    return MessageContent.objects.filter(pk=message.content_id, is_test=True).exists()
+
+
 def suppress_marketing(message: Message, *, method: str) -> None:
-    """Let the recipient get no marketing mail of this tenant any more."""
+    """Let the recipient get no marketing mail of this tenant any more; a test changes nothing."""
+    if is_test(message):
+        return
     suppress_many(
         [
             SuppressionEntry(

@@ -77,10 +77,10 @@ def send_test(
     """Send `source`, filled in with `variables`, to up to five addresses.
 
     It goes the way of transactional mail, so that it does not wait behind a campaign. The subject
-    begins with “[Test]”; opens and clicks are not measured; with `footer` it ends as broadcast mail
-    does. `target` is the public id of what is tested, for the audit log. Returns what became of
-    each address: a suppressed one is dropped. Raises InvalidInput, ContentError (with the field),
-    SenderNotVerified, PermissionMissing.
+    begins with “[Test]”; opens and clicks are not measured, and unsubscribing has no effect; with
+    `footer` it ends as broadcast mail does. `target` is the public id of what is tested, for the
+    audit log. Returns what became of each address: a suppressed one is dropped. Raises
+    InvalidInput, ContentError (with the field), SenderNotVerified, PermissionMissing.
     """
     if not (actor.may("campaigns:send") or actor.may("messages:send")):
         raise PermissionMissing("Sending tests needs the permission to send campaigns or messages.")
@@ -97,10 +97,10 @@ def send_test(
             actor=replace(actor, permissions=actor.permissions | {"messages:send"}),
             request=_request(source, sender, addresses, variables, target),
         )
+        content = MessageContent.objects.filter(pk=accepted.content_id)
+        content.update(is_test=True)
         if footer:  # transactional content has none
-            MessageContent.objects.filter(pk=accepted.content_id).update(
-                compiled=pending_compile(source, footer=True)
-            )
+            content.update(compiled=pending_compile(source, footer=True))
         record(actor, "previews.test", target=target, detail={"addresses": list(addresses)})
     return list(accepted.items)
 

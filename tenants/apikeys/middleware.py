@@ -17,6 +17,7 @@ from django.http import HttpRequest, HttpResponse
 
 from esp.kit.client import client_ip
 from tenants.apikeys.services import actor_for_key
+from tenants.audit.services import coming_from
 from tenants.directory.actor import Actor
 from tenants.directory.selectors import actor_for_user
 from tenants.scoping.context import identify_user, scope
@@ -53,7 +54,7 @@ class ActorMiddleware:
         request.actor = None  # type: ignore[attr-defined]
         if request.path.startswith(_PLAIN_PATHS):
             return self.get_response(request)
-        with transaction.atomic(), request_role():
+        with transaction.atomic(), request_role(), coming_from(client_ip(request)):
             return self._answer(request)
 
     def _answer(self, request: HttpRequest) -> HttpResponse:

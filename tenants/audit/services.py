@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 from tenants.audit.models import AuditEntry
 from tenants.scoping.context import scope
+
+
+# Of the request that is being answered: operators and people who sign in act without a tenant's
+# actor that knows where they are.
+_client_address: ContextVar[str | None] = ContextVar("client_address", default=None)
+
+
+@contextmanager
+def coming_from(address: str) -> Iterator[None]:
+    """Note `address` in entries whose actor has none, while a request is answered."""
+    token = _client_address.set(address)
+    try:
+        yield
+    finally:
+        _client_address.reset(token)
 
 
 class ActingParty(Protocol):
@@ -40,5 +58,5 @@ def record(
             action=action,
             target=target[:300],
             detail=detail or {},
-            ip_address=actor.ip_address,
+            ip_address=actor.ip_address or _client_address.get(),
         )

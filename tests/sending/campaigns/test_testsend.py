@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from django.test import Client
 
+from esp.kit.keys import signing_key
+from esp.lib.tokens import TrackKind, TrackToken
+from sending.audience.models import Suppression
 from sending.campaigns.models import Campaign
+from sending.events.models import Event
 from sending.messages.models import Message, MessageContent
 from sending.messages.services import ensure_compiled
 from tests import make
@@ -62,3 +66,17 @@ def test_an_unverified_domain_sends_no_test(alice: Client, world: World) -> None
     answer = alice.post(url(campaign), {"addresses": "a@acme.example"}, headers=HTMX)
     assert answer.status_code == 422
     assert "not a verified sending domain" in answer.text
+
+
+def test_unsubscribing_by_a_test_changes_nothing(alice: Client, world: World) -> None:
+    alice.post(url(world.draft()), {"addresses": "a@acme.example"}, headers=HTMX)
+    message = Message.unscoped.get()
+    key = signing_key("tracking")
+    for kind, letter in ((TrackKind.UNSUBSCRIBE, "u"), (TrackKind.PREFERENCES, "p")):
+        token = TrackToken(message.tenant_id, message.pk, kind).pack(key)
+        for data in ({"List-Unsubscribe": "One-Click"}, {"scope": "all"}, {"scope": "lists"}):
+            assert alice.post(f"/t/{letter}/{token}", data).status_code == 200
+    assert not Suppression.unscoped.exists()
+    assert not Event.unscoped.filter(kind="unsubscribed").exists()
+    again = alice.post(url(world.draft()), {"addresses": "a@acme.example"}, headers=HTMX)
+    assert "The test is on its way to" in again.text

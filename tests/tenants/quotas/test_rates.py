@@ -11,6 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from esp.kit.drf import ApiView
+from esp.kit.valkey import client
 from esp.lib.errors import LimitReached
 from tenants.quotas.services import check_rate
 from tests import make
@@ -74,3 +75,17 @@ def test_a_request_without_a_key_is_no_tenants(db: None) -> None:
     answer = make.ApiClient("mw_nonsense").get("/api/v1/echo")
     assert answer.status_code == 401
     assert "RateLimit-Limit" not in answer
+
+
+def test_an_address_that_goes_on_without_a_valid_key_is_stopped(
+    db: None, api: make.ApiClient
+) -> None:
+    client().delete("mw:bucket:badkey:127.0.0.1")
+    wrong = make.ApiClient("mw_nonsense")
+    answers = [wrong.get("/api/v1/echo") for _ in range(64)]
+    assert [answer.status_code for answer in answers[:60]] == [401] * 60
+    last = answers[-1]
+    assert (last.status_code, last.json()["code"]) == (429, "rate-limited")
+    assert int(last["Retry-After"]) >= 1
+    assert api.get("/api/v1/echo").status_code == 200  # a live key is never held up by others
+    client().delete("mw:bucket:badkey:127.0.0.1")
