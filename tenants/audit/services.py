@@ -11,7 +11,6 @@ from typing import Any, Protocol
 from tenants.audit.models import AuditEntry
 from tenants.scoping.context import scope
 
-
 # Of the request that is being answered: operators and people who sign in act without a tenant's
 # actor that knows where they are.
 _client_address: ContextVar[str | None] = ContextVar("client_address", default=None)

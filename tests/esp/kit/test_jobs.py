@@ -26,14 +26,14 @@ def test_a_broker_that_is_away_is_logged_at_once(
     monkeypatch.setattr(current_app.conf, "broker_url", f"redis://127.0.0.1:{closed_port}/0")
     monkeypatch.setattr(current_app.conf, "broker_write_url", f"redis://127.0.0.1:{closed_port}/0")
     current_app.pool.force_close_all()
-    current_app._pool = None  # noqa: SLF001 (the next job connects anew)
-    current_app.amqp._producer_pool = None  # noqa: SLF001
+    current_app._pool = None
+    current_app.amqp._producer_pool = None
     started = time.monotonic()
     try:
         with caplog.at_level(logging.WARNING, logger="esp.kit.jobs"):
             enqueue_now("dispatch.wake")
     finally:
-        current_app._pool = None  # noqa: SLF001
-        current_app.amqp._producer_pool = None  # noqa: SLF001
+        current_app._pool = None
+        current_app.amqp._producer_pool = None
     assert time.monotonic() - started < 1
     assert "the broker did not take the job dispatch.wake" in caplog.text
