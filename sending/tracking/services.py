@@ -52,7 +52,10 @@ def content_of(message: Message) -> CompiledContent:
     content = MessageContent.objects.filter(pk=message.content_id).first()
     if content is None or "source" in content.compiled:
         raise NotFound("The content of this message is gone.")
-    return CompiledContent.from_json(json.dumps(content.compiled))
+    try:
+        return CompiledContent.from_json(json.dumps(content.compiled))
+    except (ValueError, LookupError, TypeError) as error:  # of an older version of the product
+        raise NotFound("The content of this message cannot be read any more.") from error
 
 
 def _count_unique(message: Message, kind: str, at: dt.datetime) -> None:
