@@ -40,24 +40,33 @@ def newest_first(
     before: str | None = None,
     size: int = 50,
 ) -> Page[_M]:
-    """Return the page behind `after` (older) or in front of `before` (newer), by UUIDv7 `id`."""
+    """Return the page behind `after` (older) or in front of `before` (newer), by UUIDv7 `id`.
+
+    Keys are chosen first, from the index (tenant, -id): asked for whole rows, the planner may walk
+    the primary key instead, through every newer row of other tenants.
+    """
     after_key, before_key = cursor_of(after), cursor_of(before)
     if before_key is not None:
-        found = list(rows.filter(id__gt=before_key).order_by("id")[: size + 1])
-        more = len(found) > size
-        found = found[:size][::-1]
+        found, more = _rows_of(rows, rows.filter(id__gt=before_key).order_by("id"), size)
+        found.reverse()
         return Page(
             rows=found,
             next_cursor=encode(found[-1].pk) if found else None,
             previous_cursor=encode(found[0].pk) if found and more else None,
         )
-    if after_key is not None:
-        rows = rows.filter(id__lt=after_key)
-    found = list(rows.order_by("-id")[: size + 1])
-    more = len(found) > size
-    found = found[:size]
+    older = rows if after_key is None else rows.filter(id__lt=after_key)
+    found, more = _rows_of(rows, older.order_by("-id"), size)
     return Page(
         rows=found,
-        next_cursor=encode(found[-1].pk) if more else None,
+        next_cursor=encode(found[-1].pk) if found and more else None,
         previous_cursor=encode(found[0].pk) if found and after_key is not None else None,
     )
+
+
+def _rows_of(
+    rows: models.QuerySet[_M], ordered: models.QuerySet[_M], size: int
+) -> tuple[list[_M], bool]:
+    """Return the first `size` rows of `ordered`, in its order, and whether more follow."""
+    keys = list(ordered.values_list("pk", flat=True)[: size + 1])
+    found = {row.pk: row for row in rows.order_by().filter(pk__in=keys[:size])}
+    return [found[key] for key in keys[:size] if key in found], len(keys) > size

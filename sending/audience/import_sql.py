@@ -1,4 +1,4 @@
-"""The import's SQL: a batch goes by COPY into a temporary table, then in one statement to its place.
+"""The import's SQL: a batch goes by COPY into a temporary table, and is written in one statement.
 
 The statement looks every staged row up once (contact, subscription, suppression) and writes from
 what it found. It is idempotent: a batch that is repeated after a crash changes nothing more.
