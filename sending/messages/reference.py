@@ -118,7 +118,7 @@ class _Reader:
             name=raw["name"],
             kind=f"{self._kind(raw.get('schema', {}))}, {where}",
             is_required=raw.get("required", False),
-            help=raw.get("description", ""),
+            help=_without_values(raw.get("description", "")),
         )
 
     def _fields(
@@ -163,6 +163,11 @@ def _help(raw: dict[str, Any], resolved: dict[str, Any]) -> str:
     text = str(raw.get("description") or "")
     if not text and "enum" not in resolved and resolved.get("type") == "object":
         text = str(resolved.get("description") or "")
+    return _without_values(text)
+
+
+def _without_values(text: str) -> str:
+    """Cut off the list of an enum's values that the generator appends."""
     return text.split("* `", maxsplit=1)[0].strip()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -9,6 +10,7 @@ from django import template
 from django.forms.boundfield import BoundField
 from django.http import HttpRequest
 from django.template.loader import render_to_string
+from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 from lucide import IconDoesNotExist, _render_icon
 
@@ -17,6 +19,8 @@ from esp.kit.forms import control_attributes, kind_of
 from esp.kit.navigation import address_of, navigation_for
 
 register = template.Library()
+
+_BACKTICKS: Final = re.compile(r"`([^`]+)`")
 
 # Every status of every model, by the colour that says how it stands.
 _SHADES: Final[dict[str, str]] = {
@@ -32,6 +36,12 @@ _SHADES: Final[dict[str, str]] = {
 _SHADE_OF: Final[dict[str, str]] = {
     status: shade for shade, names in _SHADES.items() for status in names.split()
 }
+
+
+@register.filter
+def inline_code(text: str) -> SafeString:
+    """Return `text` escaped, with what stands between backticks set as code."""
+    return mark_safe(_BACKTICKS.sub(r'<code class="mono">\1</code>', escape(text)))  # noqa: S308
 
 
 @register.filter

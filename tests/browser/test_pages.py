@@ -1,0 +1,96 @@
+"""Every main page with data in it: no dead link, nothing the browser complains of, accessible."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import urldefrag, urlparse
+
+import pytest
+from playwright.sync_api import Browser
+
+from esp.stack.assets import ROOT
+from tests.browser.visitor import Visitor, visitor
+from tests.browser.world import ALICE, World
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
+
+START = ["/", "/audience/", "/deliverability/domains/", "/developers/messages/", "/settings/"]
+# One page of each kind is enough: contacts, messages and mailboxes look alike among themselves.
+KIND = re.compile(r"(?<=_)[0-9a-z]{26}|[^/]+@[^/]+|(?<=/mail/)\d+")
+AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
+_AXE_RUN = """() => axe.run(document, {
+  iframes: false,
+  runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+}).then((found) => found.violations
+  .filter((one) => ["serious", "critical"].includes(one.impact))
+  .map((one) => one.id + ": " + one.nodes.slice(0, 3).map((node) => node.html.slice(0, 160)
+    + " | " + (node.any[0]?.message ?? "")).join(" … ")))"""
+
+
+def links_of(person: Visitor) -> list[str]:
+    """Return the paths of this site that the page links to."""
+    found = person.page.eval_on_selector_all("a[href]", "all => all.map((one) => one.href)")
+    ours = [urldefrag(link).url for link in found if link.startswith(person.site)]
+    return [link.removeprefix(person.site) or "/" for link in ours]
+
+
+def kind_of(path: str) -> str:
+    return KIND.sub("*", urlparse(path).path)
+
+
+def is_file(path: str) -> bool:
+    return path.endswith(".csv") or path.startswith(("/api/", "/t/", "/f/"))
+
+
+def crawled(person: Visitor) -> dict[str, str]:
+    """Walk from page to page; return one path for each kind of page, and check every answer."""
+    waiting, seen, pages = list(START), set[str](), dict[str, str]()
+    while waiting:
+        path = waiting.pop(0)
+        if path in seen or kind_of(path) in pages:
+            continue
+        seen.add(path)
+        if is_file(path):
+            assert person.page.request.get(f"{person.site}{path}").status < 400, path
+            continue
+        answer = person.open(path)
+        assert answer.status < 400, f"{path}: {answer.status}"
+        pages[kind_of(path)] = path
+        waiting += links_of(person)
+    return pages
+
+
+def wrong_with(person: Visitor, path: str) -> list[str]:
+    """Return what is wrong with the page that is open."""
+    page, wrong = person.page, []
+    if not re.match(r"\S.* · \S+", page.title()):
+        wrong.append(f"{path}: its title is “{page.title()}”")
+    headings = page.locator("h1").count()
+    if headings != 1:
+        wrong.append(f"{path}: {headings} first headings")
+    too_wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    if too_wide > 0:
+        wrong.append(f"{path}: {too_wide} px too wide")
+    return wrong
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_page_is_whole_and_usable_by_everyone(
+    browser: Browser, world: World, rehearsed: dict[str, Any], theme: str
+) -> None:
+    wrong: list[str] = []
+    with visitor(browser, world, color_scheme=theme) as alice:
+        alice.sign_in(ALICE)
+        pages = crawled(alice)
+        assert len(pages) > 25, pages
+        for width, height in ((1440, 900), (390, 844)):
+            alice.page.set_viewport_size({"width": width, "height": height})
+            for path in pages.values():
+                alice.open(path)
+                where = f"{path} at {width}"
+                wrong += wrong_with(alice, where)
+                # By the browser's own hand: the page's policy lets no foreign script in.
+                alice.page.evaluate(AXE.read_text())
+                wrong += [f"{where}: {one}" for one in alice.page.evaluate(_AXE_RUN)]
+    assert not wrong, "\n".join(wrong)
