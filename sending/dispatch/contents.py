@@ -11,6 +11,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from django.conf import settings
 
@@ -131,32 +132,49 @@ def _attachment(entry: dict[str, str]) -> Attachment:
     )
 
 
-def track_url(job: Job, kind: TrackKind, index: int = 0) -> str:
-    """Return the address that stands for `kind` in the message of `job`."""
-    token = TrackToken(job.tenant_id, job.message_id, kind, index).pack(signing_key("tracking"))
-    letter = {
-        TrackKind.OPEN: "o",
-        TrackKind.CLICK: "c",
-        TrackKind.UNSUBSCRIBE: "u",
-        TrackKind.PREFERENCES: "p",
-        TrackKind.VIEW: "v",
-    }[kind]
-    return f"{settings.SITE_URL}/t/{letter}/{token}"
+_LETTERS = {
+    TrackKind.OPEN: "o",
+    TrackKind.CLICK: "c",
+    TrackKind.UNSUBSCRIBE: "u",
+    TrackKind.PREFERENCES: "p",
+    TrackKind.VIEW: "v",
+}
 
 
-def render_context(job: Job, content: ReadyContent) -> RenderContext:
+def track_urls(job: Job) -> Callable[..., str]:
+    """Return a function (kind, link index) that gives the addresses in the message of `job`.
+
+    A message has some ten of them: site and key are looked up once.
+    """
+    site, key = settings.SITE_URL, signing_key("tracking")
+
+    def url(kind: TrackKind, index: int = 0) -> str:
+        token = TrackToken(job.tenant_id, job.message_id, kind, index).pack(key)
+        return f"{site}/t/{_LETTERS[kind]}/{token}"
+
+    return url
+
+
+def render_context(
+    job: Job, content: ReadyContent, url: Callable[..., str], unsubscribe_url: str
+) -> RenderContext:
     """Return what the content of `job` is filled with."""
     clicks = content.track_clicks
     return RenderContext(
         variables=job.variables,
-        unsubscribe_url=track_url(job, TrackKind.UNSUBSCRIBE),
-        preferences_url=track_url(job, TrackKind.PREFERENCES),
-        view_url=track_url(job, TrackKind.VIEW),
+        unsubscribe_url=unsubscribe_url,
+        preferences_url=url(TrackKind.PREFERENCES),
+        view_url=url(TrackKind.VIEW),
         postal_address=content.postal_address,
-        link_url=(lambda index: track_url(job, TrackKind.CLICK, index)) if clicks else None,
-        pixel_url=track_url(job, TrackKind.OPEN) if content.track_opens else None,
+        link_url=(lambda index: url(TrackKind.CLICK, index)) if clicks else None,
+        pixel_url=url(TrackKind.OPEN) if content.track_opens else None,
         now=job.created_at,
     )
+
+
+@lru_cache(maxsize=1024)
+def _feedback_id(batch_id: uuid.UUID, tenant_id: uuid.UUID, stream: str) -> str:
+    return f"{encode(batch_id)}:{encode(tenant_id)}:{stream}:mailwright"
 
 
 def build_envelope(job: Job, content: ReadyContent) -> ports.Envelope:
@@ -169,29 +187,31 @@ def build_envelope(job: Job, content: ReadyContent) -> ports.Envelope:
     domain = identity.return_path_domain
     is_broadcast = job.stream == Stream.BROADCAST
     key = signing_key("verp")
+    name = encode(job.message_id)
+    url = track_urls(job)
     unsubscribe = (
-        track_url(job, TrackKind.UNSUBSCRIBE),
+        url(TrackKind.UNSUBSCRIBE),
         f"mailto:{verp.unsubscribe_address(job.message_id, key=key, domain=domain)}",
     )
     recipient = parse_address(job.recipient, allow_display=False, allow_smtputf8=True)
     envelope = Envelope(
         sender=content.sender,
         to=[replace(recipient, display=job.recipient_name)],
-        message_id=f"<{encode(job.message_id)}@{domain}>",
+        message_id=f"<{name}@{domain}>",
         date=job.created_at,
         reply_to=content.reply_to,
         list_unsubscribe=unsubscribe if is_broadcast else (),
         one_click=settings.SITE_URL.startswith("https:") or settings.ALLOW_PRIVATE_MX,
         list_id=content.list_id,
-        feedback_id=(f"{encode(job.batch_id)}:{encode(job.tenant_id)}:{job.stream}:mailwright"),
+        feedback_id=_feedback_id(job.batch_id, job.tenant_id, job.stream),
         cfbl_address=f"{verp.feedback_address(domain)}; report=arf",
         custom=content.headers,
     )
     data = build_message(
         envelope=envelope,
-        rendered=content.renderer.render(render_context(job, content)),
+        rendered=content.renderer.render(render_context(job, content, url, unsubscribe[0])),
         attachments=content.attachments,
-        boundary=encode(job.message_id),
+        boundary=name,
     )
     timestamp = int(job.created_at.timestamp())
     return ports.Envelope(

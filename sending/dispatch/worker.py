@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import dns.resolver
+import uvloop
 from django.conf import settings
 from django.db import close_old_connections, connections
 
@@ -134,7 +135,7 @@ class DeliveryWorker:
     def __init__(self, stream: str) -> None:
         self.name = f"{socket.gethostname()[:30]}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._clock = SystemClock()
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._database = ThreadPoolExecutor(1, thread_name_prefix="database")
         self._work = DeliveryWork(
             stream, database=self._database, name=self.name, clock=self._clock
