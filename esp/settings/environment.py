@@ -25,6 +25,7 @@ class Environment:
     testing: bool
     process: str
     secret_key: str
+    secret_key_fallbacks: list[str]
     site_url: str
     allowed_hosts: list[str]
     databases: dict[str, str]
@@ -111,6 +112,7 @@ def _read(env: Env) -> Environment:
             validate=validate.OneOf(["web", "worker", "owner"]),
         ),
         secret_key=secret or secrets.token_urlsafe(50),
+        secret_key_fallbacks=[key for key in env.list("SECRET_KEY_FALLBACKS", []) if key],
         site_url=site_url,
         allowed_hosts=env.list("ALLOWED_HOSTS", [host, "localhost", "127.0.0.1"]),
         databases={
@@ -124,9 +126,9 @@ def _read(env: Env) -> Environment:
             "LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"])
         ),
         request_role=env.str("TENANCY_REQUEST_ROLE", "mailwright_app" if testing else ""),
-        system_from=env.str("SYSTEM_FROM", f"Mailwright <no-reply@{product_domain}>"),
+        system_from=env.str("SYSTEM_FROM", "") or f"Mailwright <no-reply@{product_domain}>",
         smtp_port=env.int("SMTP_PORT", 25, validate=validate.Range(min=1, max=65535)),
-        dns_resolvers=env.list("DNS_RESOLVERS", []),
+        dns_resolvers=[server for server in env.list("DNS_RESOLVERS", []) if server],
         allow_private_mx=env.bool("ALLOW_PRIVATE_MX", demo or testing),
         retry_profile=env.str(
             "RETRY_PROFILE",

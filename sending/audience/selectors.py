@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
-from django.core.cache import cache
 from django.db import connection
 from django.db.models import Count, Q, QuerySet
 
+from esp.kit.caching import kept
 from esp.kit.paging import Page, cursor_of, newest_first
 from esp.lib.addresses import parse_address
 from esp.lib.ids import encode
@@ -100,7 +101,7 @@ def _keys_sql(
 def contact_total() -> int:
     """Return how many contacts the tenant has; up to half a minute old."""
     key = f"audience:contacts:{current_tenant_id()}"
-    return int(cache.get_or_set(key, Contact.objects.count, _COUNTS_SECONDS) or 0)
+    return kept(key, Contact.objects.count, seconds=_COUNTS_SECONDS)
 
 
 def contact_with_address(email: str) -> Contact:
@@ -128,11 +129,9 @@ def counts_for_lists(lists: Iterable[ContactList]) -> dict[uuid.UUID, dict[str, 
     result: dict[uuid.UUID, dict[str, int]] = {}
     for contact_list in lists:
         key = f"audience:list:{contact_list.pk}"
-        counts = cache.get(key)
-        if counts is None:
-            counts = _count_list(contact_list)
-            cache.set(key, counts, _COUNTS_SECONDS)
-        result[contact_list.pk] = counts
+        result[contact_list.pk] = kept(
+            key, partial(_count_list, contact_list), seconds=_COUNTS_SECONDS
+        )
     return result
 
 

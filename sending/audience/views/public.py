@@ -7,6 +7,7 @@ from django.shortcuts import render
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
+from esp.kit.client import client_ip
 from esp.kit.forms import add_domain_error
 from esp.kit.pages import status_of
 from esp.lib.errors import DomainError
@@ -21,7 +22,7 @@ from tenants.scoping.context import scope
 def _consent(request: HttpRequest, text: str) -> Consent:
     return Consent(
         text=text,
-        ip_address=request.META.get("REMOTE_ADDR") or None,
+        ip_address=client_ip(request),
         user_agent=request.headers.get("User-Agent", ""),
     )
 

@@ -12,6 +12,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.validators import validate_email
 
 from tenants.accounts.models import User
+from tenants.directory.models import Membership
+from tenants.directory.permissions import Role
+from tenants.directory.services import get_or_create_system_tenant
 
 
 class Command(BaseCommand):
@@ -32,12 +35,25 @@ class Command(BaseCommand):
         user = User.objects.filter(email__iexact=email).first()
         if user is not None:
             User.objects.filter(pk=user.pk).update(is_operator=True)
+            self._join_system_workspace(user)
             self.stdout.write(f"{user.email} has an account, and is an operator now.")
             return
         person = User(email=email, name=options["name"], is_operator=True)
         person.set_password(self._password(person))
         person.save()
+        self._join_system_workspace(person)
         self.stdout.write(f"{email} is an operator now.")
+
+    @staticmethod
+    def _join_system_workspace(person: User) -> None:
+        """Make the person an owner of the workspace that the product's own mail belongs to.
+
+        There its domain is added and verified like any other: until then no invitation and no
+        password mail can leave.
+        """
+        Membership.unscoped.get_or_create(
+            user=person, tenant=get_or_create_system_tenant(), defaults={"role": Role.OWNER}
+        )
 
     @staticmethod
     def _password(person: User) -> str:

@@ -15,7 +15,13 @@ from esp.stack.world import Ports, demo_values, product_programs
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
-OPTIONAL = {"DNS_RESOLVERS", "BROADCAST_PROCESSES"}
+OPTIONAL = {
+    "BROADCAST_PROCESSES",
+    "DNS_RESOLVERS",
+    "PROXY_HOPS",
+    "SECRET_KEY_FALLBACKS",
+    "SYSTEM_FROM",
+}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +46,9 @@ def test_every_value_that_must_be_given_stops_the_start_with_a_sentence() -> Non
 def test_no_secret_has_a_value_of_its_own(services: dict[str, Any]) -> None:
     for name, service in services.items():
         for variable, value in (service.get("environment") or {}).items():
-            if re.search(r"PASSWORD|SECRET|DATABASE_URL|REDIS_URL", variable):
+            if variable in OPTIONAL:
+                assert re.fullmatch(r"\$\{\w+:-\d?\}", value), variable
+            elif re.search(r"PASSWORD|SECRET|DATABASE_URL|REDIS_URL", variable):
                 assert ":?" in value, f"{name}: {variable}"
                 assert re.sub(r"\$\{[^}]*\}", "", value).count("password") == 0
 
@@ -107,3 +115,18 @@ def test_every_python_requirement_is_locked_by_hash_without_a_host(name: str) ->
 
 def _without_comments(lock: str) -> list[str]:
     return [line for line in lock.splitlines() if line and not line.lstrip().startswith("#")]
+
+
+def test_each_process_knows_only_the_database_role_that_is_its_own(
+    services: dict[str, Any],
+) -> None:
+    known = {
+        name: {key for key in service.get("environment") or {} if key.endswith("DATABASE_URL")}
+        for name, service in services.items()
+    }
+    assert known["web"] == {"DATABASE_URL"}
+    assert known["migrate"] == {"OWNER_DATABASE_URL"}
+    workers = {name: urls for name, urls in known.items() if name.startswith("worker")}
+    assert len(workers) == 3
+    for urls in (*workers.values(), known["scheduler"], known["inbound"]):
+        assert urls == {"WORKER_DATABASE_URL"}
