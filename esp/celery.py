@@ -49,6 +49,10 @@ app.conf.update(
         "audience.*": {"queue": "imports"},
     },
     beat_schedule={
+        "audience-forget-files": {
+            "task": "audience.forget_import_files",
+            "schedule": 24 * 3600.0,
+        },
         "audience-resume-imports": {"task": "audience.resume_imports", "schedule": 30.0},
         "dispatch-wake": {"task": "dispatch.wake", "schedule": 2.0, "options": {"expires": 2}},
         "dispatch-expire": {"task": "dispatch.expire", "schedule": 10.0},

@@ -14,7 +14,15 @@ from sending.audience.models import AttributeDefinition, Contact
 Value = str | int | float | bool
 
 MAX_TEXT = 1_000
-RESERVED: Final = frozenset({"email", "first_name", "last_name", "contact", "unsubscribe_url"})
+# Words that templates know already (`docs/content.md`): an attribute would hide them, or be hidden.
+RESERVED: Final = frozenset(
+    (
+        *("email", "first_name", "last_name", "contact", "postal_address"),
+        *("unsubscribe_url", "preferences_url", "view_url"),
+        *("blank", "empty", "nil", "null", "true", "false", "forloop", "tablerowloop"),
+        *("now", "today"),
+    )
+)
 _DATE_FORMATS = ("%Y-%m-%d", "%d.%m.%Y", "%Y/%m/%d")
 _YES = frozenset({"true", "yes", "y", "1", "on"})
 _NO = frozenset({"false", "no", "n", "0", "off"})

@@ -103,7 +103,7 @@ def _work(import_id: uuid.UUID, working: str, finished: str) -> bool:
     except ClaimLost:
         log.info("import %s was taken over by another worker", import_id)
         return False
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         _finish(job, Import.Status.FAILED, "The uploaded file is no longer on this server.")
         return False
     _finish(job, finished, "")

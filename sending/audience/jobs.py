@@ -7,6 +7,7 @@ from typing import Final
 CHECK_IMPORT: Final = "audience.check_import"
 RUN_IMPORT: Final = "audience.run_import"
 RESUME_IMPORTS: Final = "audience.resume_imports"
+FORGET_IMPORT_FILES: Final = "audience.forget_import_files"
 
 # Upward by name: the messages room makes mail of it (tenant id, subscription id, form id).
 SEND_CONFIRMATION: Final = "messages.send_confirmation"

@@ -8,7 +8,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from esp.kit.jobs import enqueue_now
-from sending.audience import importer, jobs
+from sending.audience import import_files, importer, jobs
 from sending.audience.models import Import
 
 
@@ -30,3 +30,9 @@ def resume_imports() -> None:
     for import_id, status in importer.stale_imports(timezone.now()):
         due = jobs.CHECK_IMPORT if status == Import.Status.CHECKING else jobs.RUN_IMPORT
         enqueue_now(due, str(import_id))
+
+
+@shared_task(name=jobs.FORGET_IMPORT_FILES, time_limit=3600)
+def forget_import_files() -> None:
+    """Delete the files of imports that nothing has happened to for a month."""
+    import_files.forget_old(timezone.now())

@@ -12,6 +12,7 @@ from esp.kit.jobs import enqueue_on_commit
 from esp.lib.errors import Conflict, InvalidInput
 from esp.lib.ids import new_id
 from sending.audience import csv_source, import_mapping, jobs
+from sending.audience.attributes import RESERVED
 from sending.audience.importer import upload_path
 from sending.audience.models import AttributeDefinition, ContactList, Import
 from sending.audience.services.contacts import define_attribute
@@ -148,6 +149,8 @@ def _settled(actor: Actor, job: Import, index: int, target: str) -> str:
     rows = job.dialect.get("first") or [[]]
     header = rows[0][index] if job.dialect["has_header"] and index < len(rows[0]) else ""
     key = import_mapping.key_of(header) or f"column_{index + 1}"
+    if key in RESERVED:  # a column "Today" is no reason to refuse the file
+        key = f"{key}_value"
     known = AttributeDefinition.objects.filter(key=key).first()
     if known is None:
         label = header.strip()[:80] or key

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
+import datetime as dt
 import io
 from typing import Any
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
+from django.utils import timezone
 
 from esp.lib.errors import InvalidInput
-from sending.audience import importer
+from sending.audience import import_files, import_sql, importer
 from sending.audience.csv_source import MAX_RECORD
 from sending.audience.models import (
     AttributeDefinition,
@@ -271,3 +274,50 @@ def test_a_row_may_be_as_long_as_the_bound(cast: Cast) -> None:
     padding = b"y" * (MAX_RECORD - 30)
     job = upload(cast, b"email,note\na@b.test," + padding + b"\n")
     assert settle(cast, job).counts["totals"]["valid"] == 1
+
+
+@pytest.mark.parametrize("word", ["Today", "blank", "View URL"])
+def test_a_column_named_like_a_template_word_gets_another_key(cast: Cast, word: str) -> None:
+    job = upload(cast, f"email,{word}\na@b.test,x\n".encode())
+    settle(cast, job, targets=["email", "new:text"])
+    assert AttributeDefinition.unscoped.get().key.endswith("_value")
+
+
+def test_somebody_adding_the_same_contact_meanwhile_loses_nothing(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = make.contact_list(cast.acme)
+    job = settle(cast, upload(cast, b"email\na@b.test\nbad\n"), contact_list=chosen)
+    execute, calls = import_sql._execute, []
+
+    def see_what_was_before(statement: str, target: Any) -> import_sql.BatchCounts:
+        """The look-up's snapshot was taken before the other one committed: one row short."""
+        calls.append(1)
+        counts = execute(statement, target)
+        return dataclasses.replace(counts, made=counts.made - 1) if len(calls) == 1 else counts
+
+    monkeypatch.setattr(import_sql, "_execute", see_what_was_before)
+    totals = run(cast, job)
+    assert len(calls) == 2
+    assert (totals["rows"], totals["new"], totals["subscribed"]) == (2, 1, 1)
+    assert Subscription.unscoped.count() == Contact.unscoped.count() == 1
+    assert len(bad_rows(job)) == 1
+
+
+def test_files_go_after_a_month_and_counts_stay(cast: Cast, alice: Client) -> None:
+    done, kept = upload(cast, b"email\na@b.test\nbad\n"), upload(cast, b"email\nc@d.test\n")
+    run(cast, settle(cast, done))
+    open_one = upload(cast, b"email\nx@y.test\n")
+    long_ago = timezone.now() - dt.timedelta(days=31)
+    Import.unscoped.filter(pk=done.pk).update(finished_at=long_ago)
+    Import.unscoped.filter(pk=open_one.pk).update(created_at=long_ago)
+    assert import_files.forget_old(timezone.now()) == 3
+    assert import_files.forget_old(timezone.now()) == 0
+    done.refresh_from_db()
+    open_one.refresh_from_db()
+    assert (done.status, done.counts["totals"]["bad"]) == ("done", 1)
+    assert open_one.status == "failed"
+    assert importer.upload_path(kept.path).is_file()
+    for job in (done, open_one):
+        assert alice.get(f"/audience/imports/{job.public_id}/").status_code == 200
+        assert alice.get(f"/audience/imports/{job.public_id}/bad-rows.csv").status_code == 404
