@@ -48,7 +48,9 @@ def expected_records(domain: Domain) -> list[ExpectedRecord]:
         (DkimKey.Algorithm.RSA, DnsCheck.Kind.DKIM_RSA),
         (DkimKey.Algorithm.ED25519, DnsCheck.Kind.DKIM_ED25519),
     ):
-        key = keys[algorithm]
+        key = keys.get(algorithm)
+        if key is None:
+            continue
         records.append(
             ExpectedRecord(
                 kind=kind,

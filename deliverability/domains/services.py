@@ -40,7 +40,9 @@ def normalise_domain(text: str) -> str:
     except idna.IDNAError as error:
         raise InvalidInput("This is not a domain name.", field="name") from error
     labels = name.split(".")
-    if len(name) > 200 or len(labels) < 2 or not all(_LABEL.match(label) for label in labels):
+    is_address = labels[-1].isdecimal()
+    fits = len(labels) >= 2 and len(name) <= 200 and all(_LABEL.match(label) for label in labels)
+    if is_address or not fits:
         raise InvalidInput(
             "Enter a domain name such as example.com or news.example.com.", field="name"
         )
@@ -114,7 +116,8 @@ def check_domain(*, actor: Actor, domain: Domain) -> list[Finding]:
 
 def _status_after(before: str, findings: list[Finding]) -> str:
     required = [finding for finding in findings if finding.record.is_required]
-    if all(finding.is_ok for finding in required):
+    has_key = any(finding.record.kind == DnsCheck.Kind.DKIM_RSA for finding in required)
+    if has_key and all(finding.is_ok for finding in required):
         return Domain.Status.VERIFIED
     if before == Domain.Status.PENDING:
         return before
