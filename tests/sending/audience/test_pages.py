@@ -160,3 +160,25 @@ def test_suppressions_are_added_once_removed_by_right_and_exported(
     assert bob.post(path).status_code == 403
     assert alice.post(path).status_code == 302
     assert not Suppression.unscoped.exists()
+
+
+ODD = ["\x00", "'", "%", "\\", "a" * 5_000, "con_zzz", "-1", "😀", "{{ x }}"]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=range(len(ODD)))
+def test_odd_input_is_answered_and_breaks_nothing(
+    alice: Client, api: make.ApiClient, odd: str
+) -> None:
+    pages = ["", "lists/", "imports/", "suppressions/", "attributes/", "forms/"]
+    for name in ("q", "list", "status", "after", "before"):
+        for page in pages:
+            assert alice.get(f"/audience/{page}", {name: odd}).status_code < 500, (page, name)
+    for page in ("contacts/add", "lists/add", "attributes/add", "suppressions/add", "imports/add"):
+        fields = ("email", "name", "key", "label", "kind", "opt_in", "emails", "scope", "file")
+        data = dict.fromkeys(fields, odd)
+        assert alice.post(f"/audience/{page}", data).status_code < 500, page
+    for path in ("contacts", "lists", "suppressions"):
+        for name in ("q", "list", "cursor", "limit"):
+            assert api.get(f"/api/v1/{path}", {name: odd}).status_code < 500, (path, name)
+        for body in (odd, [odd], {"email": odd, "name": odd, "attributes": odd}, {odd: odd}, None):
+            assert api.post(f"/api/v1/{path}", body).status_code in (400, 409, 422, 201), body
