@@ -27,10 +27,12 @@ check:  ## format, lint, types, import contracts, missing migrations, deploy che
 	$(SETUP) dev
 	@exec $(STACK) check
 
-bench:  ## measure imports and delivery, one line of JSON each
+bench:  ## measure imports and delivery (ARGS goes to the latter), keep the results in bench/results
 	$(SETUP) embedded
-	@.venv/bin/python manage.py bench import $(ARGS)
-	@.venv/bin/python manage.py bench delivery $(ARGS)
+	@.venv/bin/python manage.py bench import > var/bench-import.json && cat var/bench-import.json
+	@.venv/bin/python manage.py bench delivery $(ARGS) > var/bench-delivery.json \
+		&& cat var/bench-delivery.json
+	@.venv/bin/python bench/keep.py var/bench-import.json var/bench-delivery.json
 
 format:  ## format the code
 	$(SETUP) dev

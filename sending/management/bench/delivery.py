@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.db import connection
 
 from esp.lib.ids import decode
-from esp.stack.assets import ROOT
 from sending.campaigns.models import Campaign
 from sending.campaigns.preparation import finish_if_sent, prepare_campaign
 from sending.management.bench.people import write_people
@@ -59,7 +59,7 @@ class Child:
     def __init__(self, command: list[str], environment: dict[str, str] | None = None) -> None:
         self._process = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=settings.ROOT,
             env={**os.environ, **(environment or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -169,7 +169,13 @@ class _Run:
 
     def deliver(self, say: Callable[[str], None]) -> dict[str, Any]:
         """Run the workers to the end of the queue."""
-        command = [sys.executable, str(ROOT / "manage.py"), "bench", "worker", str(self._batch_id)]
+        command = [
+            sys.executable,
+            str(settings.ROOT / "manage.py"),
+            "bench",
+            "worker",
+            str(self._batch_id),
+        ]
         if self._options.profile:
             command.append("--profile")
         workers = [Child(command, self._environment) for _ in range(self._options.workers)]

@@ -16,10 +16,10 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+from django.conf import settings
 from django.db import connection
 
 from esp.lib.ids import encode
-from esp.stack.assets import ROOT
 from sending.audience.models import Contact
 from sending.audience.selectors import contacts_page
 from tenants.scoping.context import scope
@@ -31,7 +31,7 @@ def measure_as_web(tenant_id: uuid.UUID, list_id: uuid.UUID) -> dict[str, Any]:
     """Return `measure` of a process that connects as the web does."""
     command = [
         sys.executable,
-        str(ROOT / "manage.py"),
+        str(settings.ROOT / "manage.py"),
         "bench",
         "reads",
         str(tenant_id),
