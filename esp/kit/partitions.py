@@ -38,6 +38,10 @@ DO $$ BEGIN
     IF EXISTS (SELECT 1 FROM pg_roles WHERE rolname = 'mailwright_worker') THEN
         GRANT EXECUTE ON FUNCTION make_partition(text, text, uuid, uuid) TO mailwright_worker;
     END IF;
+    -- The database's default privileges have granted it to both roles when it was made.
+    IF EXISTS (SELECT 1 FROM pg_roles WHERE rolname = 'mailwright_app') THEN
+        REVOKE ALL ON FUNCTION make_partition(text, text, uuid, uuid) FROM mailwright_app;
+    END IF;
 END $$;
 """  # noqa: S608 (the names are the constants above)
 

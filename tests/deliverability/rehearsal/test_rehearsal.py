@@ -104,7 +104,7 @@ def test_what_a_mailbox_holds_can_be_read_and_runs_nothing(
 
 def _mx(demo: SimulatorThread) -> str:
     """Ask the simulated DNS where mail for plainmail.test goes."""
-    import dns.resolver  # noqa: PLC0415
+    import dns.resolver
 
     resolver = dns.resolver.Resolver(configure=False)
     host, _, port = demo.addresses["dns"].rpartition(":")
