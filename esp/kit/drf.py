@@ -107,8 +107,9 @@ def problem_handler(error: Exception, context: dict[str, Any]) -> Response | Non
         status = error.status_code
         code = next((c for kind, c in _CODES.items() if isinstance(error, kind)), "error")
         body = problem_body(status, code, str(error.detail))
-        if isinstance(error, exceptions.Throttled) and error.wait is not None:
-            headers["Retry-After"] = str(max(1, round(error.wait)))
+        wait: float | None = getattr(error, "wait", None)  # of Throttled only
+        if wait is not None:
+            headers["Retry-After"] = str(max(1, round(wait)))
         if isinstance(error, exceptions.NotAuthenticated | exceptions.AuthenticationFailed):
             status = body["status"] = 401
             body["title"] = HTTPStatus(401).phrase
