@@ -10,7 +10,7 @@ export PYTHON
 SETUP := @sh esp/stack/setup.sh
 STACK := .venv/bin/python -m esp.stack
 
-.PHONY: help demo test check bench format clean-demo assets
+.PHONY: help demo test check bench format clean-demo assets screenshots
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1  /p' Makefile | awk '{ printf "  make %-11s", $$1; $$1 = ""; print }'
@@ -41,6 +41,10 @@ format:  ## format the code
 assets:  ## install the front-end packages and build the style sheet
 	$(SETUP) embedded
 	@$(STACK) assets
+
+screenshots:  ## take the README's pictures from a running demo (ARGS=address of the site)
+	$(SETUP) dev
+	@.venv/bin/python -m tests.browser.screenshots $(ARGS)
 
 clean-demo:  ## forget the demo's data
 	@if [ -x .venv/bin/python ]; then $(STACK) clean; else rm -rf var; fi

@@ -43,9 +43,9 @@ def is_file(path: str) -> bool:
     return path.endswith(".csv") or path.startswith(("/api/", "/t/", "/f/"))
 
 
-def crawled(person: Visitor) -> dict[str, str]:
-    """Walk from page to page; return one path for each kind of page, and check every answer."""
-    waiting, seen, pages = list(START), set[str](), dict[str, str]()
+def crawled(person: Visitor) -> tuple[dict[str, str], list[str]]:
+    """Walk from page to page, one of each kind; return their paths and what is wrong with them."""
+    waiting, seen, pages, wrong = list(START), set[str](), dict[str, str](), list[str]()
     while waiting:
         path = waiting.pop(0)
         if path in seen or kind_of(path) in pages:
@@ -54,11 +54,15 @@ def crawled(person: Visitor) -> dict[str, str]:
         if is_file(path):
             assert person.page.request.get(f"{person.site}{path}").status < 400, path
             continue
+        person.page.set_viewport_size({"width": 1440, "height": 900})
         answer = person.open(path)
         assert answer.status < 400, f"{path}: {answer.status}"
         pages[kind_of(path)] = path
         waiting += links_of(person)
-    return pages
+        wrong += wrong_with(person, f"{path} at 1440")
+        person.page.set_viewport_size({"width": 390, "height": 844})
+        wrong += wrong_with(person, f"{path} at 390")
+    return pages, wrong
 
 
 def wrong_with(person: Visitor, path: str) -> list[str]:
@@ -72,25 +76,17 @@ def wrong_with(person: Visitor, path: str) -> list[str]:
     too_wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
     if too_wide > 0:
         wrong.append(f"{path}: {too_wide} px too wide")
-    return wrong
+    # By the browser's own hand: the page's policy lets no foreign script in.
+    page.evaluate(AXE.read_text())
+    return wrong + [f"{path}: {one}" for one in page.evaluate(_AXE_RUN)]
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_page_is_whole_and_usable_by_everyone(
     browser: Browser, world: World, rehearsed: dict[str, Any], theme: str
 ) -> None:
-    wrong: list[str] = []
     with visitor(browser, world, color_scheme=theme) as alice:
         alice.sign_in(ALICE)
-        pages = crawled(alice)
-        assert len(pages) > 25, pages
-        for width, height in ((1440, 900), (390, 844)):
-            alice.page.set_viewport_size({"width": width, "height": height})
-            for path in pages.values():
-                alice.open(path)
-                where = f"{path} at {width}"
-                wrong += wrong_with(alice, where)
-                # By the browser's own hand: the page's policy lets no foreign script in.
-                alice.page.evaluate(AXE.read_text())
-                wrong += [f"{where}: {one}" for one in alice.page.evaluate(_AXE_RUN)]
+        pages, wrong = crawled(alice)
     assert not wrong, "\n".join(wrong)
+    assert len(pages) > 25, pages

@@ -159,7 +159,8 @@ def read_the_report(charlie: Visitor, world: World) -> None:
     charlie.press("See the report")
     world.until("readers have read", lambda: not world.simulator.summary().pending_reactions)
     opened = {fact.recipient for fact in world.simulator.ledger(kinds=["open"])} & everyone
-    clicked = {fact.recipient for fact in world.simulator.ledger(kinds=["click"])} & everyone
+    clicks = [fact for fact in world.simulator.ledger(kinds=["click"]) if "/t/c/" in fact.text]
+    clicked = {fact.recipient for fact in clicks} & everyone
 
     assert opened, "some readers open"
     page.reload()
