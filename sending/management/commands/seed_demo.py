@@ -87,7 +87,10 @@ class Command(BaseCommand):
             Membership.unscoped.get_or_create(
                 user=user, tenant=tenants[slug], defaults={"role": role}
             )
-        self._user(_OPERATOR, "Olga Operator", is_operator=True)
+        operator = self._user(_OPERATOR, "Olga Operator", is_operator=True)
+        Membership.unscoped.get_or_create(
+            user=operator, tenant=get_or_create_system_tenant(), defaults={"role": Role.OWNER}
+        )
 
     @staticmethod
     def _user(email: str, name: str, *, is_operator: bool = False) -> User:
