@@ -16,7 +16,7 @@ import orjson
 from django.db import connection, transaction
 
 from esp.lib.backoff import Schedule, next_attempt_at
-from esp.lib.ids import new_id
+from esp.lib.ids import new_id, to_public
 from sending.audience.suppressions import SuppressionEntry, suppress_many
 from sending.dispatch.claims import Job
 from sending.dispatch.sites import site_of
@@ -220,7 +220,7 @@ def _suppress(bounced: Sequence[Verdict]) -> None:
                 email_norm=verdict.job.recipient,
                 scope="all",
                 reason="bounce",
-                source=f"message {verdict.job.message_id}",
+                source=f"message {to_public(Message.PREFIX, verdict.job.message_id)}",
                 detail=verdict.reply,
             )
             for verdict in bounced

@@ -216,7 +216,7 @@ def _suppress(message: Message, *, reason: str, detail: str) -> None:
                 email_norm=message.recipient,
                 scope="all",
                 reason=reason,
-                source=f"message {message.pk}",
+                source=f"message {message.public_id}",
                 detail=detail,
             )
         ]
