@@ -87,6 +87,11 @@ def _default_process() -> str:
     return "worker" if command == "inbound" else "web"
 
 
+def _texts(env: Env, name: str) -> list[str]:
+    """Return the texts between commas; an empty value, as compose passes it on, is none."""
+    return [text for text in env.str(name, "").split(",") if text]
+
+
 def _read(env: Env) -> Environment:
     testing = env.bool("MAILWRIGHT_TESTING", False)
     debug = env.bool("DEBUG", False)
@@ -112,7 +117,7 @@ def _read(env: Env) -> Environment:
             validate=validate.OneOf(["web", "worker", "owner"]),
         ),
         secret_key=secret or secrets.token_urlsafe(50),
-        secret_key_fallbacks=[key for key in env.list("SECRET_KEY_FALLBACKS", []) if key],
+        secret_key_fallbacks=_texts(env, "SECRET_KEY_FALLBACKS"),
         site_url=site_url,
         allowed_hosts=env.list("ALLOWED_HOSTS", [host, "localhost", "127.0.0.1"]),
         databases={
@@ -128,7 +133,7 @@ def _read(env: Env) -> Environment:
         request_role=env.str("TENANCY_REQUEST_ROLE", "mailwright_app" if testing else ""),
         system_from=env.str("SYSTEM_FROM", "") or f"Mailwright <no-reply@{product_domain}>",
         smtp_port=env.int("SMTP_PORT", 25, validate=validate.Range(min=1, max=65535)),
-        dns_resolvers=[server for server in env.list("DNS_RESOLVERS", []) if server],
+        dns_resolvers=_texts(env, "DNS_RESOLVERS"),
         allow_private_mx=env.bool("ALLOW_PRIVATE_MX", demo or testing),
         retry_profile=env.str(
             "RETRY_PROFILE",
