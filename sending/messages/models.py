@@ -97,6 +97,14 @@ class Message(HotTenantModel):
         DROPPED = "dropped", "Not sent"
         CANCELLED = "cancelled", "Cancelled"
 
+    @property
+    def known_site(self) -> str:
+        """The mailbox provider, or the recipient's domain while delivery has not said.
+
+        A reader can be faster than the batch that writes the result of the delivery.
+        """
+        return self.site or self.recipient.rpartition("@")[2][:60]
+
     FINAL = (
         Status.DELIVERED,
         Status.BOUNCED,

@@ -33,7 +33,7 @@ def fact_of(
         batch_id=message.batch_id,
         contact_id=message.contact_id,
         recipient=message.recipient,
-        site=message.site,
+        site=message.known_site,
         kind=kind,
         at=at,
         is_machine=is_machine,

@@ -59,7 +59,7 @@ def content_of(message: Message) -> CompiledContent:
 
 
 def _count_unique(message: Message, kind: str, at: dt.datetime) -> None:
-    key = StatKey(message.tenant_id, message.batch_id, hour_of(at), message.site, kind)
+    key = StatKey(message.tenant_id, message.batch_id, hour_of(at), message.known_site, kind)
     add_counts({key: 1})
 
 
