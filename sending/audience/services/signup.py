@@ -10,6 +10,7 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 
 from deliverability.domains.models import Domain, Sender
+from esp.kit.keys import accepted_keys, signing_key
 from esp.kit.valkey import take
 from esp.lib import tokens
 from esp.lib.addresses import parse_address
@@ -185,14 +186,13 @@ def confirmation_content(
 def _token(subscription: Subscription, form: SignupForm) -> str:
     payload = subscription.tenant_id.bytes + subscription.pk.bytes + form.pk.bytes
     expires = int(time.time()) + _CONFIRM_SECONDS
-    return tokens.seal(settings.SECRET_KEY.encode(), _PURPOSE, payload, expires=expires)
+    return tokens.seal(signing_key(_PURPOSE), _PURPOSE, payload, expires=expires)
 
 
 def read_confirmation(token: str) -> tuple[uuid.UUID, uuid.UUID, uuid.UUID]:
     """Return tenant, subscription and form in a token; raises NotFound with what to do."""
-    keys = [str(key).encode() for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)]
     try:
-        payload = tokens.unseal(keys, _PURPOSE, token)
+        payload = tokens.unseal(accepted_keys(_PURPOSE), _PURPOSE, token)
     except tokens.ExpiredToken:
         raise Conflict(
             "This link has expired. Fill in the form again to get a new one.", code="link-expired"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import uuid
 from typing import Any
 
@@ -15,6 +16,7 @@ from sending.audience import recipients, selectors, services
 from sending.audience.attributes import variables_of
 from sending.audience.models import (
     Contact,
+    ContactList,
     SignupForm,
     Subscription,
     SubscriptionChange,
@@ -227,3 +229,39 @@ def test_one_network_cannot_flood(visitor: Client, form: SignupForm) -> None:
 def test_forged_links_lead_nowhere(visitor: Client, token: str) -> None:
     assert visitor.get(f"/f/confirm/{token}").status_code == 404
     assert visitor.get(f"/f/{token}").status_code == 404
+
+
+def test_an_expired_confirmation_link_says_what_to_do(
+    visitor: Client, form: SignupForm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(visitor, form, f"v{uuid.uuid4().hex}@b.test")
+    subscription = Subscription.unscoped.get()
+    long_ago = time.time() - 400 * 24 * 3600
+    with monkeypatch.context() as patch:
+        patch.setattr(signup.time, "time", lambda: long_ago)
+        link = link_for(subscription, form)
+    answer = visitor.post(link)
+    assert answer.status_code == 409
+    assert b"This link has expired. Fill in the form again" in answer.content
+    subscription.refresh_from_db()
+    assert subscription.status == "unconfirmed"
+
+
+@pytest.mark.parametrize("field", ["first_name", "last_name"])
+def test_a_line_break_in_a_form_reaches_no_header(
+    visitor: Client, form: SignupForm, field: str
+) -> None:
+    answer = fill(visitor, form, f"v{uuid.uuid4().hex}@b.test", **{field: "Eve\r\nBcc: all@b.test"})
+    if answer.status_code == 200:
+        kept = Contact.unscoped.get()
+        assert "\n" not in kept.first_name + kept.last_name
+        assert "\r" not in kept.first_name + kept.last_name
+    else:
+        assert answer.status_code == 422
+        assert not Contact.unscoped.exists()
+
+
+def test_a_line_break_in_a_list_name_is_refused(alice: Client) -> None:
+    data = {"name": "News\r\nBcc: all@b.test", "opt_in": "single"}
+    assert alice.post("/audience/lists/add", data).status_code == 422
+    assert not ContactList.unscoped.exists()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 
 import pytest
+from django.contrib.auth.tokens import PasswordResetTokenGenerator
 from django.core import mail
 from django.test import Client
 
@@ -120,6 +122,20 @@ def test_the_reset_does_not_tell_who_has_an_account(visitor: Client) -> None:
     assert answers[0].status_code == answers[1].status_code == 302
     assert answers[0]["Location"] == answers[1]["Location"]
     assert [message.to for message in mail.outbox] == [[known]]
+
+
+def test_an_expired_reset_link_is_told_so(visitor: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    email = fresh_email()
+    make.user(email)
+    earlier = dt.datetime.now() - dt.timedelta(hours=2)  # noqa: DTZ005 (as Django's own clock)
+    with monkeypatch.context() as patch:
+        patch.setattr(PasswordResetTokenGenerator, "_now", lambda _: earlier)
+        visitor.post("/password-reset", {"email": email})
+    (sent,) = mail.outbox
+    link = next(word for word in sent.body.split() if "/password-reset/" in word)
+    answer = visitor.get("/" + link.split("/", 3)[3], follow=True)
+    assert answer.status_code == 200
+    assert "no longer works" in answer.content.decode()
 
 
 @pytest.mark.parametrize("path", ["/password-reset/x/y", "/password-reset/MQ/set-password"])
