@@ -88,7 +88,7 @@ def expected_records(domain: Domain) -> list[ExpectedRecord]:
             host=domain.tracking_domain,
             value=settings.TRACKING_TARGET,
             is_required=False,
-            purpose="Puts your own name into tracked links.",
+            purpose="Keeps your own name ready for tracked links; today they carry this site's.",
         )
     )
     return records

@@ -6,7 +6,6 @@ from typing import Final
 
 DELIVER_TRANSACTIONAL: Final = "dispatch.deliver_transactional"
 DELIVER_BROADCAST: Final = "dispatch.deliver_broadcast"
-COMPILE_CONTENT: Final = "messages.compile_content"
 CLEAR_CANCELLED: Final = "messages.clear_cancelled"
 PURGE_IDEMPOTENCY: Final = "messages.purge_idempotency"
 SEND_CONFIRMATION: Final = "messages.send_confirmation"
