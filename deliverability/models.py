@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
+from deliverability.alerts.models import Alert
 from deliverability.domains.models import DkimKey, DnsCheck, Domain, Sender
-from deliverability.ips.models import IpAddress, IpPool, PoolRule
+from deliverability.holds.models import SendingHold
+from deliverability.ips.models import DeliveryNode, IpAddress, IpCap, IpPool, PoolRule
+from deliverability.tls.models import MtaStsPolicy, TlsRequirement, TlsResult
 
-__all__ = ["DkimKey", "DnsCheck", "Domain", "IpAddress", "IpPool", "PoolRule", "Sender"]
+__all__ = [
+    "Alert",
+    "DeliveryNode",
+    "DkimKey",
+    "DnsCheck",
+    "Domain",
+    "IpAddress",
+    "IpCap",
+    "IpPool",
+    "MtaStsPolicy",
+    "PoolRule",
+    "Sender",
+    "SendingHold",
+    "TlsRequirement",
+    "TlsResult",
+]

@@ -16,7 +16,16 @@ from sending.campaigns.models import Campaign
 from sending.content.models import CompiledVersion, Template
 from sending.events.models import Attempt, Event, LinkStat, StatBucket
 from sending.feedback.models import InboundMail
+from sending.lanes.models import LaneState, LimitOverride, ShapingAction
 from sending.messages.models import Batch, IdempotencyKey, Message, MessageContent, QueueEntry
+from sending.routes.models import (
+    DefaultRoute,
+    Route,
+    RouteRule,
+    RouteSet,
+    RouteSetMember,
+    RouteStat,
+)
 
 __all__ = [
     "Attempt",
@@ -26,14 +35,23 @@ __all__ = [
     "CompiledVersion",
     "Contact",
     "ContactList",
+    "DefaultRoute",
     "Event",
     "IdempotencyKey",
     "Import",
     "InboundMail",
+    "LaneState",
+    "LimitOverride",
     "LinkStat",
     "Message",
     "MessageContent",
     "QueueEntry",
+    "Route",
+    "RouteRule",
+    "RouteSet",
+    "RouteSetMember",
+    "RouteStat",
+    "ShapingAction",
     "SignupForm",
     "StatBucket",
     "Subscription",

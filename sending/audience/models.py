@@ -21,6 +21,8 @@ class Contact(HotTenantModel):
     first_name = models.CharField(max_length=100, blank=True)
     last_name = models.CharField(max_length=100, blank=True)
     attributes = models.JSONField(default=dict)  # key -> value as its AttributeDefinition says
+    # The last open or click by a person: the most engaged go first while an address warms up.
+    engaged_at = models.DateTimeField(null=True)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
     search_text = models.GeneratedField(

@@ -59,10 +59,13 @@ class Attempt(HotTenantModel):
     outcome = models.CharField(max_length=10)  # delivered, deferred, bounced
     phase = models.CharField(max_length=12)  # connect, greet, tls, mail, rcpt, data, …
     source_address = models.CharField(max_length=45, blank=True)
+    route = models.CharField(max_length=60, blank=True, db_default="")  # "" is direct delivery
+    site = models.CharField(max_length=60, blank=True, db_default="")
     mx_host = models.CharField(max_length=253, blank=True)
     mx_address = models.CharField(max_length=45, blank=True)
     tls_version = models.CharField(max_length=12, blank=True)
     smtp_code = models.PositiveSmallIntegerField(null=True)
+    is_ambiguous = models.BooleanField(default=False, db_default=False)  # its fate is unknown
     reply = models.CharField(max_length=500, blank=True)
     bounce_class = models.CharField(max_length=40, blank=True)
     timings = models.JSONField(default=dict)  # seconds by phase

@@ -177,6 +177,13 @@ class QueueEntry(models.Model):
     attempts = models.PositiveSmallIntegerField(default=0)
     worker = models.CharField(max_length=64, blank=True)  # holds the lease until due_at
     reason = models.CharField(max_length=300, blank=True)  # why it waits, in plain words
+    hold = models.CharField(
+        max_length=16, blank=True, db_default=""
+    )  # a limit of ours: `engine.ports.Refusal`
+    site = models.CharField(max_length=60, blank=True, db_default="")  # once known
+    source_id = models.CharField(
+        max_length=36, blank=True, db_default=""
+    )  # of the lane that held it last
 
     class Meta:
         indexes = [
@@ -184,6 +191,8 @@ class QueueEntry(models.Model):
             models.Index(fields=["batch_id", "due_at"], name="queue_due"),
             # What has waited too long, in whatever state (`dispatch.expire`).
             models.Index(fields=["expires_at"], name="queue_expiry"),
+            # Depth and age by lane, for operators: what was tried or held at a site.
+            models.Index(fields=["site", "source_id"], condition=~Q(site=""), name="queue_by_site"),
             # "Deferred" on the live page.
             models.Index(fields=["batch_id"], condition=Q(attempts__gt=0), name="queue_deferred"),
         ]

@@ -15,6 +15,20 @@ SHARED = {
     "tenants_user": "a person belongs to no tenant",
     "deliverability_ippool": "the operator's",
     "deliverability_ipaddress": "the operator's",
+    "deliverability_ipcap": "the operator's",
+    "deliverability_deliverynode": "the operator's",
+    "deliverability_alert": "the operator's",
+    "deliverability_mtastspolicy": "what domains publish",
+    "deliverability_tlsrequirement": "the operator's",
+    "deliverability_tlsresult": "counts of sessions by receivers' domains",
+    "sending_lanestate": "lanes are shared by tenants; addresses are taken out of replies",
+    "sending_limitoverride": "the operator's",
+    "sending_shapingaction": "lanes are shared by tenants; addresses are taken out of replies",
+    "sending_route": "the operator's; secrets are encrypted",
+    "sending_routestat": "the operator's",
+    "sending_routeset": "the operator's",
+    "sending_routesetmember": "the operator's",
+    "sending_defaultroute": "the operator's",
 }
 
 

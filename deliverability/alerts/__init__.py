@@ -1,0 +1,1 @@
+"""Alerts: what an operator must know now, opened and closed by code."""

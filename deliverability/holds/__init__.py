@@ -1,0 +1,1 @@
+"""Holds: a tenant or a batch that must not send for now, and why."""

@@ -1,0 +1,1 @@
+"""TLS towards receivers: policies that they publish, demands of ours, and what came of it."""

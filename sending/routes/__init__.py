@@ -1,0 +1,1 @@
+"""Routes: the ways out of the house besides our own MX delivery."""
