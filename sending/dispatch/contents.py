@@ -24,7 +24,7 @@ from esp.lib.tokens import TrackKind, TrackToken
 from sending.content.errors import ContentError
 from sending.content.mime import Attachment, Envelope, build_message
 from sending.content.render import Renderer
-from sending.content.types import RenderContext
+from sending.content.types import CompiledContent, RenderContext
 from sending.dispatch.claims import Job
 from sending.engine import ports, verp
 from sending.engine.signing import SIGNED_HEADERS, Signer, sign
@@ -95,24 +95,38 @@ class ContentCache:
         except ContentError as error:
             raise ContentUnusable(error.message) from error
         tenant = Tenant.objects.get(pk=content.tenant_id)
-        sender = replace(parse_address(content.from_email), display=content.from_name)
-        return ReadyContent(
-            renderer=Renderer(compiled),
-            sender=sender,
-            reply_to=(parse_address(content.reply_to),) if content.reply_to else (),
-            identity=identity,
-            signers=tuple(
-                Signer(identity.name, key.selector, key.algorithm, key.private_pem.encode())  # type: ignore[arg-type]
-                for key in identity.keys
-            ),
-            attachments=tuple(_attachment(entry) for entry in content.attachments),
-            headers=dict(content.headers),
-            postal_address=tenant.postal_address,
-            list_id=_list_id(content, tenant, identity),
-            track_opens=content.track_opens,
-            track_clicks=content.track_clicks,
-            loaded_at=self._clock(),
+        return make_ready(
+            content, compiled=compiled, identity=identity, tenant=tenant, loaded_at=self._clock()
         )
+
+
+def make_ready(
+    content: MessageContent,
+    *,
+    compiled: CompiledContent,
+    identity: SendingIdentity,
+    tenant: Tenant,
+    loaded_at: float = 0.0,
+) -> ReadyContent:
+    """Return what messages of `content` share; reads nothing from the database."""
+    sender = replace(parse_address(content.from_email), display=content.from_name)
+    return ReadyContent(
+        renderer=Renderer(compiled),
+        sender=sender,
+        reply_to=(parse_address(content.reply_to),) if content.reply_to else (),
+        identity=identity,
+        signers=tuple(
+            Signer(identity.name, key.selector, key.algorithm, key.private_pem.encode())  # type: ignore[arg-type]
+            for key in identity.keys
+        ),
+        attachments=tuple(_attachment(entry) for entry in content.attachments),
+        headers=dict(content.headers),
+        postal_address=tenant.postal_address,
+        list_id=_list_id(content, tenant, identity),
+        track_opens=content.track_opens,
+        track_clicks=content.track_clicks,
+        loaded_at=loaded_at,
+    )
 
 
 def _list_id(content: MessageContent, tenant: Tenant, identity: SendingIdentity) -> str | None:
@@ -177,14 +191,21 @@ def _feedback_id(batch_id: uuid.UUID, tenant_id: uuid.UUID, stream: str) -> str:
     return f"{encode(batch_id)}:{encode(tenant_id)}:{stream}:mailwright"
 
 
-def build_envelope(job: Job, content: ReadyContent) -> ports.Envelope:
-    """Return the signed message of `job` with its envelope.
+def envelope_of(job: Job, content: ReadyContent) -> tuple[str, str]:
+    """Return (mail_from, rcpt_to) of `job` without making its bytes."""
+    recipient = parse_address(job.recipient, allow_display=False, allow_smtputf8=True)
+    domain = content.identity.return_path_domain
+    mail_from = verp.return_path(job.message_id, key=signing_key("verp"), domain=domain)
+    return mail_from, recipient.addr_spec
+
+
+def build_data(job: Job, content: ReadyContent) -> bytes:
+    """Return the signed message of `job`.
 
     The Message-ID and the Date are the same for every try, so that a receiver that got the message
     twice after a crash can tell. Raises ContentError or InvalidInput for content that fails.
     """
-    identity = content.identity
-    domain = identity.return_path_domain
+    domain = content.identity.return_path_domain
     is_broadcast = job.stream == Stream.BROADCAST
     key = signing_key("verp")
     name = encode(job.message_id)
@@ -214,13 +235,7 @@ def build_envelope(job: Job, content: ReadyContent) -> ports.Envelope:
         boundary=name,
     )
     timestamp = int(job.created_at.timestamp())
-    return ports.Envelope(
-        message_id=job.message_id,
-        mail_from=verp.return_path(job.message_id, key=key, domain=domain),
-        rcpt_to=recipient.addr_spec,
-        domain=job.domain,
-        data=sign(data, content.signers, headers=_SIGNED, timestamp=timestamp),
-    )
+    return sign(data, content.signers, headers=_SIGNED, timestamp=timestamp)
 
 
 def as_source(source: SourceIp) -> ports.Source:

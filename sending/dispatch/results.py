@@ -50,7 +50,8 @@ class Verdict:
         return self.outcome.text[:500].replace("\x00", "")
 
 
-# How long a message rests that a limit of ours held: the lane may have room again soon.
+# How long a message rests that a limit of ours held: at least as long as the limit says, and a
+# little more, differently for each, so that they do not all come back at once.
 _HELD_SECONDS = (0.5, 2.0)
 
 
@@ -62,7 +63,8 @@ def judge(job: Job, outcome: Outcome, schedule: Schedule) -> Verdict:
     if outcome.kind == "bounced":
         return Verdict(job, outcome, Message.Status.BOUNCED, site, None, "")
     if outcome.phase == "throttle":
-        pause = dt.timedelta(seconds=random.uniform(*_HELD_SECONDS))  # noqa: S311 (spreads load)
+        spread = random.uniform(*_HELD_SECONDS)  # noqa: S311 (spreads load)
+        pause = dt.timedelta(seconds=max(outcome.retry_after_seconds or 0.0, 0.0) + spread)
         return Verdict(
             job, outcome, job.status, site, outcome.at + pause, outcome.text[:300], is_attempt=False
         )

@@ -9,17 +9,17 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import os
-import random
 import socket
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import dns.resolver
 import uvloop
 from django.conf import settings
-from django.db import close_old_connections, connections
+from django.db import DatabaseError, InterfaceError, close_old_connections, connections
 
 from deliverability.ips.selectors import sources_for
 from esp.lib.backoff import SCHEDULES, Schedule
@@ -31,12 +31,14 @@ from sending.dispatch.contents import (
     ContentUnusable,
     ReadyContent,
     as_source,
-    build_envelope,
+    build_data,
+    envelope_of,
 )
+from sending.engine import ports
 from sending.engine.mx import MxSettings
 from sending.engine.pool import Deliverer, make_deliverer
 from sending.engine.recorder import Result
-from sending.engine.runner import Prepared, SliceSettings, SliceSummary, run_slice
+from sending.engine.runner import NotReady, SliceSettings, SliceSummary, run_slice
 from sending.engine.session import SessionSettings
 
 T = TypeVar("T")
@@ -71,7 +73,6 @@ class DeliveryWork:
         self._contents = ContentCache()
         self._loading: dict[uuid.UUID, asyncio.Task[ReadyContent]] = {}
         self._schedule = schedule_for(stream)
-        self._random = random.Random()  # noqa: S311 (which source IP is next is no secret)
 
     async def _in_database(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._database, work)
@@ -96,17 +97,29 @@ class DeliveryWork:
     def destination(self, job: Job) -> str:
         return job.domain
 
-    async def prepare(self, job: Job) -> Prepared:
-        """Render, assemble and sign; raises for content that cannot be sent."""
-        content = self._contents.get(job.content_id)
-        if content is None:
-            content = await self._load(job.content_id)
-        sources = sources_for(job.tenant_id, job.stream, load=False)
-        if sources is None:
-            sources = await self._in_database(lambda: sources_for(job.tenant_id, job.stream))
+    async def prepare(self, job: Job) -> ports.Order:
+        """Say who gets the message and by which ways; its bytes are made under a permit."""
+        try:
+            content = self._contents.get(job.content_id)
+            if content is None:
+                content = await self._load(job.content_id)
+            sources = sources_for(job.tenant_id, job.stream, load=False)
+            if sources is None:
+                sources = await self._in_database(lambda: sources_for(job.tenant_id, job.stream))
+        except (DatabaseError, InterfaceError) as error:
+            raise NotReady(str(error)) from error
         assert sources is not None
-        source = as_source(self._random.choice(sources))
-        return Prepared(build_envelope(job, content), source)
+        mail_from, rcpt_to = envelope_of(job, content)
+        return ports.Order(
+            message_id=job.message_id,
+            mail_from=mail_from,
+            rcpt_to=rcpt_to,
+            domain=job.domain,
+            tenant=str(job.tenant_id),
+            batch=str(job.batch_id),
+            ways=tuple(ports.Way(as_source(source)) for source in sources),
+            make=partial(build_data, job, content),
+        )
 
     async def _load(self, content_id: uuid.UUID) -> ReadyContent:
         """Load a content once, however many messages wait for it."""

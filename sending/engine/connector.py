@@ -1,4 +1,4 @@
-"""From MX hosts to an open session: which host and address to try, in which order, how often."""
+"""From MX hosts or a relay to an open session: what to try, in which order, how often."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from dataclasses import dataclass, replace
 
 from esp.lib.clock import Clock
 from sending.engine.cache import TtlCache
+from sending.engine.mx import is_public
 from sending.engine.ports import (
+    Address,
     AddressAnswer,
     MxAnswer,
     MxHost,
     Outcome,
+    Relay,
     Resolver,
-    Source,
     TlsPolicy,
 )
-from sending.engine.session import Session, SessionSettings, open_session
+from sending.engine.session import Origin, Session, SessionSettings, open_session
+from sending.engine.tls import Security, relay_security
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,8 @@ class ConnectorSettings:
     """`max_tries` bounds the connections tried for one message; the memories are in seconds.
 
     An address that did not answer is not tried again for a while, so that one dead host does not
-    cost every message of a campaign a connect timeout; one whose TLS broke gets plain text.
+    cost every message of a campaign a connect timeout; one whose TLS broke gets plain text. `tls`
+    is what every message demands at least.
     """
 
     max_tries: int = 6
@@ -50,22 +54,27 @@ class Connector:
         self._session = session
         self._clock = clock
         self._settings = settings
-        self._dead: TtlCache[tuple[str, str], Outcome] = TtlCache(
+        self._dead: TtlCache[tuple[str, str, int], Outcome] = TtlCache(
             size=settings.memory_size, clock=clock
         )
         self._broken_tls: TtlCache[str, bool] = TtlCache(size=settings.memory_size, clock=clock)
 
-    async def open(self, answer: MxAnswer, source: Source) -> Session | Outcome:
+    async def open(
+        self, target: MxAnswer | Relay, origin: Origin, *, tls: TlsPolicy = "opportunistic"
+    ) -> Session | Outcome:
         """Return a session with the first MX host that takes one, or how the last try failed.
 
         Any failure before MAIL moves on to the next address (RFC 5321 section 5.1), a refusal in
-        the greeting too: the other host may be in better spirits.
+        the greeting too: the other host may be in better spirits. A relay brings its own port and
+        TLS, and is one host with perhaps several addresses.
         """
-        version = ipaddress.ip_address(source.address).version if source.address else 4
+        if isinstance(target, Relay):
+            return await self._open_relay(target, origin, tls)
+        demand = _stricter(self._settings.tls, tls)
         answers: list[AddressAnswer] = []
         last: Outcome | None = None
         tries = 0
-        async for host, addresses in self._resolved(answer, version):
+        async for host, addresses in self._resolved(target, _version(origin)):
             answers.append(addresses)
             for address in addresses.addresses:
                 if address.refusal:
@@ -73,11 +82,14 @@ class Connector:
                 if tries >= self._settings.max_tries:
                     break
                 tries += 1
-                opened = await self._try(host.name, address.ip, source)
+                opened = await self._try(host.name, address.ip, origin, demand)
                 if isinstance(opened, Session):
                     return opened
                 last = _worse(last, opened)
-        return last if last is not None else self._nowhere(answer, answers, source)
+        if last is not None:
+            return last
+        names = ", ".join(host.name for host in target.hosts)
+        return self._nowhere(f"{target.domain} ({names})", answers, origin)
 
     async def _resolved(
         self, answer: MxAnswer, version: int
@@ -85,35 +97,82 @@ class Connector:
         for host in answer.hosts:
             yield host, await self._resolver.addresses(host.name, version=version)
 
-    async def _try(self, host: str, ip: str, source: Source) -> Session | Outcome:
-        known = self._dead.get((source.id, ip))
-        if known is not None:
-            return replace(known, at=self._clock.now(), timings={})
-        tls = self._settings.tls
+    async def _try(self, host: str, ip: str, origin: Origin, tls: TlsPolicy) -> Session | Outcome:
         if tls == "opportunistic" and self._broken_tls.get(ip):
             tls = "never"
-        opened = await self._open(host, ip, source, tls)
+        opened = await self._reach(host, ip, origin, self._security(tls))
         if isinstance(opened, Outcome) and opened.phase == "tls" and tls == "opportunistic":
             self._broken_tls.put(ip, True, seconds=self._settings.broken_tls_seconds)
-            opened = await self._open(host, ip, source, "never")
+            opened = await self._reach(host, ip, origin, self._security("never"))
+        return opened
+
+    def _security(self, tls: TlsPolicy) -> Security:
+        return Security("starttls" if tls == "required" else tls, self._session.tls_context)
+
+    async def _open_relay(self, relay: Relay, origin: Origin, tls: TlsPolicy) -> Session | Outcome:
+        """Open a session with a relay; where it is not to be had the outcome is a deferral."""
+        try:
+            security = relay_security(relay)
+        except ValueError as error:
+            return self._failed(f"The relay {relay.host} cannot be used: {error}.", origin)
+        if tls == "required" and security.mode in ("opportunistic", "never"):
+            security = replace(security, mode="starttls")
+        found = await self._relay_addresses(relay, _version(origin))
+        last: Outcome | None = None
+        for address in found.addresses[: self._settings.max_tries]:
+            if address.refusal and not relay.allow_private:
+                continue
+            opened = await self._reach(relay.host, address.ip, origin, security, relay)
+            if isinstance(opened, Session):
+                return opened
+            last = _worse(last, opened)
+        if last is not None:
+            # What a relay says while the session opens is between it and us, never the recipient's.
+            return replace(last, kind="deferred")
+        return replace(self._nowhere(f"the relay {relay.host}", [found], origin), kind="deferred",
+                       classification="soft/network-error")  # fmt: skip
+
+    async def _relay_addresses(self, relay: Relay, version: int) -> AddressAnswer:
+        host = "127.0.0.1" if relay.host.lower() == "localhost" else relay.host  # RFC 6761
+        try:
+            ip = ipaddress.ip_address(host)
+        except ValueError:
+            return await self._resolver.addresses(host, version=version)
+        if ip.version != version:
+            return AddressAnswer(host, text=f"{host} is no IPv{version} address")
+        refusal = "" if is_public(ip) else f"{ip} is not a public address"
+        return AddressAnswer(host, (Address(str(ip), refusal),))
+
+    async def _reach(
+        self,
+        host: str,
+        ip: str,
+        origin: Origin,
+        security: Security,
+        relay: Relay | None = None,
+    ) -> Session | Outcome:
+        """Open a session unless this address is known to be dead from this source."""
+        port = relay.port if relay is not None else self._session.port
+        key = (origin.source.id, ip, port)
+        known = self._dead.get(key)
+        if known is not None:
+            return origin.mark(replace(known, at=self._clock.now(), timings={}))
+        opened = await open_session(
+            host=host, ip=ip, port=port, origin=origin, settings=self._session, clock=self._clock,
+            security=security, login=relay,
+        )  # fmt: skip
         if (
             isinstance(opened, Outcome)
             and opened.phase == "connect"
             and opened.classification == "soft/network-error"
         ):
-            self._dead.put((source.id, ip), opened, seconds=self._settings.unreachable_seconds)
+            self._dead.put(key, opened, seconds=self._settings.unreachable_seconds)
         return opened
 
-    async def _open(self, host: str, ip: str, source: Source, tls: TlsPolicy) -> Session | Outcome:
-        return await open_session(
-            host=host, ip=ip, source=source, settings=self._session, clock=self._clock, tls=tls
-        )
-
-    def _nowhere(self, answer: MxAnswer, answers: list[AddressAnswer], source: Source) -> Outcome:
+    def _nowhere(self, where: str, answers: list[AddressAnswer], origin: Origin) -> Outcome:
         """Say why there was no address to connect to."""
         refusals = [a.refusal for found in answers for a in found.addresses if a.refusal]
         texts = "; ".join([found.text for found in answers if found.text] + refusals)
-        names = ", ".join(host.name for host in answer.hosts)
         is_loop = any("would loop" in refusal for refusal in refusals)
         is_final = bool(answers) and all(found.is_unusable for found in answers)
         return Outcome(
@@ -123,10 +182,36 @@ class Connector:
             classification="soft/network-error"
             if is_loop or not is_final
             else "hard/invalid-domain",
-            text=f"No usable mail server for {answer.domain} ({names}): {texts}"[:1000],
+            text=f"No usable mail server for {where}: {texts}"[:1000],
             at=self._clock.now(),
-            source_address=source.address,
+            source_address=origin.source.address,
+            lane=origin.lane,
+            route=origin.route,
         )
+
+    def _failed(self, text: str, origin: Origin) -> Outcome:
+        return Outcome(
+            kind="deferred",
+            phase="tls",
+            classification="soft/tls-failure",
+            text=text[:1000],
+            at=self._clock.now(),
+            source_address=origin.source.address,
+            lane=origin.lane,
+            route=origin.route,
+        )
+
+
+def _version(origin: Origin) -> int:
+    address = origin.source.address
+    return ipaddress.ip_address(address).version if address else 4
+
+
+def _stricter(first: TlsPolicy, second: TlsPolicy) -> TlsPolicy:
+    """Return the demand that satisfies both; "never" only where nobody asks for more."""
+    if "required" in (first, second):
+        return "required"
+    return "never" if "never" in (first, second) else "opportunistic"
 
 
 def _worse(last: Outcome | None, new: Outcome) -> Outcome:

@@ -1,107 +1,84 @@
-"""Delivering one message: look up, get a permit, reuse or open a session, send."""
+"""Delivering one message: look up, choose a way, get a permit, reuse or open a session, send."""
 
 from __future__ import annotations
 
-import asyncio
 import random
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from esp.lib.clock import Clock, SystemClock
 from sending.engine.addresses import command_path
 from sending.engine.connector import Connector, ConnectorSettings
+from sending.engine.idle import IdleSessions, PoolSettings
 from sending.engine.mx import MxResolver, MxSettings
 from sending.engine.ports import (
-    Envelope,
+    Demand,
     Kind,
     Lane,
     MxAnswer,
+    Order,
     Outcome,
     Permit,
     Phase,
     Refusal,
+    Relay,
     Resolver,
-    Source,
     Throttle,
+    TlsPolicy,
+    Way,
 )
-from sending.engine.session import Session, SessionSettings
+from sending.engine.session import Letter, Origin, Session, SessionSettings
 from sending.engine.throttle import LaneLimits, LocalThrottle
+from sending.engine.ways import is_direct, lane_of, may_go_on, ordered_ways
 
-# Connections are shared by everything that leaves one source for one set of MX hosts.
-_Key = tuple[str, str]
+# Holds that may end within moments; the others are waited for in the queue.
+_SHORT_HOLDS = ("connections", "rate")
+
+# A session is shared by what leaves one source, in one lane and by one route, for one set of MX
+# hosts or one relay, under one demand for TLS.
+_Key = tuple[Lane, str, str | Relay, TlsPolicy]
+
+__all__ = ["Deliverer", "PoolSettings", "make_deliverer"]
+
+
+class _Unmade(Exception):
+    """`Order.make` failed; the text says why."""
+
+
+class _Errand:
+    """An order on its way: what is known of it by now; its bytes are made once, when needed."""
+
+    __slots__ = ("_letter", "answer", "mail", "order", "rcpt")
+
+    def __init__(self, order: Order, mail: str, rcpt: str) -> None:
+        self.order = order
+        self.mail = mail
+        self.rcpt = rcpt
+        self.answer: MxAnswer | None = None
+        self._letter: Letter | None = None
+
+    def letter(self) -> Letter:
+        """Return envelope and bytes; raises _Unmade for content that cannot be sent."""
+        if self._letter is None:
+            try:
+                data = self.order.make()
+            except Exception as error:  # whatever a tenant's content does
+                raise _Unmade(str(error) or type(error).__name__) from error
+            self._letter = Letter(self.mail, self.rcpt, data)
+        return self._letter
 
 
 @dataclass(frozen=True, slots=True)
-class PoolSettings:
-    """How long and how many sessions wait for another message (Postfix keeps them 2 to 5 s)."""
+class _Held:
+    """A way that had no room."""
 
-    idle_seconds: float = 5.0
-    max_idle: int = 500
-
-
-class IdleSessions:
-    """Sessions that have sent a message and wait for the next; the latest is used first."""
-
-    def __init__(self, settings: PoolSettings, *, clock: Clock) -> None:
-        self._settings = settings
-        self._clock = clock
-        self._sessions: OrderedDict[Session, _Key] = OrderedDict()
-        self._by_key: dict[_Key, list[Session]] = {}
-        self._timers: dict[Session, asyncio.TimerHandle] = {}
-        self._goodbyes: set[asyncio.Task[None]] = set()
-
-    def __len__(self) -> int:
-        return len(self._sessions)
-
-    def take(self, key: _Key) -> Session | None:
-        """Return a session that still looks alive, or None; it belongs to the caller now."""
-        while waiting := self._by_key.get(key):
-            session = waiting[-1]
-            self._remove(session)
-            # The loop may have stood still between two slices, so the timer alone is no proof.
-            idle = self._clock.monotonic() - session.idle_since
-            if session.is_open and idle < self._settings.idle_seconds:
-                return session
-            self._say_goodbye(session)
-        return None
-
-    def put(self, key: _Key, session: Session) -> None:
-        """Keep `session` for the next message; with too many, the longest waiting one goes."""
-        session.idle_since = self._clock.monotonic()
-        self._sessions[session] = key
-        self._by_key.setdefault(key, []).append(session)
-        loop = asyncio.get_running_loop()
-        self._timers[session] = loop.call_later(self._settings.idle_seconds, self._expire, session)
-        if len(self._sessions) > self._settings.max_idle:
-            self._expire(next(iter(self._sessions)))
-
-    async def close(self) -> None:
-        """Say goodbye to all and wait until their sockets are closed."""
-        for session in list(self._sessions):
-            self._expire(session)
-        await asyncio.gather(*self._goodbyes)
-
-    def _expire(self, session: Session) -> None:
-        self._remove(session)
-        self._say_goodbye(session)
-
-    def _remove(self, session: Session) -> None:
-        key = self._sessions.pop(session)
-        self._timers.pop(session).cancel()
-        waiting = self._by_key[key]
-        waiting.remove(session)
-        if not waiting:
-            del self._by_key[key]
-
-    def _say_goodbye(self, session: Session) -> None:
-        task = asyncio.create_task(session.quit())
-        self._goodbyes.add(task)
-        task.add_done_callback(self._goodbyes.discard)
+    way: Way
+    demand: Demand
+    refusal: Refusal
 
 
 class Deliverer:
-    """The engine's front: one message in, one outcome out; connections are kept in between.
+    """The engine's front: one order in, one outcome out; connections are kept in between.
 
     Lives as long as its event loop and works across several runs of it (a worker process runs one
     slice after the other on the same loop). `site_for` names the site of an MX answer; by default
@@ -117,13 +94,16 @@ class Deliverer:
         connector: ConnectorSettings | None = None,
         pool: PoolSettings | None = None,
         clock: Clock | None = None,
+        rng: random.Random | None = None,
         site_for: Callable[[MxAnswer], str] | None = None,
     ) -> None:
         self._clock = clock or SystemClock()
         self._resolver = resolver
         self._throttle = throttle
+        self._rng = rng or random.Random()  # noqa: S311 (spreads load, guards nothing)
         self._site_for = site_for or (lambda answer: answer.site)
-        self._idle = IdleSessions(pool or PoolSettings(), clock=self._clock)
+        self._settings = pool or PoolSettings()
+        self._idle = IdleSessions(self._settings, clock=self._clock)
         self._connector = Connector(
             resolver,
             session=session or SessionSettings(),
@@ -136,34 +116,36 @@ class Deliverer:
         """How many connections wait for a next message."""
         return len(self._idle)
 
-    async def deliver(self, envelope: Envelope, source: Source) -> Outcome:
-        """Try once to hand `envelope` to its domain's mail servers, from `source`.
+    async def deliver(self, order: Order) -> Outcome:
+        """Try once to hand `order` over by one of its ways.
 
-        Returns an Outcome whatever the network and the servers do. A refusal of the throttle is a
-        deferral with phase "throttle": nothing was tried, and it should not count as an attempt.
+        Returns an Outcome whatever the network and the servers do. Where no way has room it is a
+        deferral with phase "throttle": nothing was tried or made, and it is no attempt. The bytes
+        are made under a permit, once a session stands; a message moves on to its next way only
+        while nothing of it was taken.
         """
         try:
-            command_path(envelope.mail_from)
+            mail = command_path(order.mail_from)
         except ValueError as error:
-            return self._local("bounced", "envelope", "block/sender-rejected", str(error), source)
+            return self._local("bounced", "envelope", "block/sender-rejected", str(error))
         try:
-            if not command_path(envelope.rcpt_to):
+            rcpt = command_path(order.rcpt_to)
+            if not rcpt:
                 raise ValueError("there is no recipient")
         except ValueError as error:
-            return self._local("bounced", "envelope", "hard/invalid-recipient", str(error), source)
-        answer = await self._resolver.mx(envelope.domain)
-        if answer.kind is not None:
-            return self._local(answer.kind, "mx", answer.classification, answer.text, source)
-        lane = Lane(source.id, self._site_for(answer))
-        permit = await self._throttle.acquire(lane)
-        if isinstance(permit, Refusal):
-            return self._local("deferred", "throttle", "soft/throttled", permit.reason, source)
-        try:
-            outcome = await self._send(envelope, source, answer, permit)
-            self._throttle.report(lane, outcome)
-        finally:
-            self._throttle.release(permit)
-        return outcome
+            return self._local("bounced", "envelope", "hard/invalid-recipient", str(error))
+        errand = _Errand(order, mail, rcpt)
+        ways: Sequence[Way] = order.ways
+        if any(is_direct(way) for way in ways):
+            answer = await self._resolver.mx(order.domain)
+            if answer.kind is not None:
+                # A domain that takes no mail takes none through a relay either; one that cannot be
+                # looked up now may be known there.
+                ways = [way for way in ways if not is_direct(way)]
+                if answer.kind == "bounced" or not ways:
+                    return self._local(answer.kind, "mx", answer.classification, answer.text)
+            errand.answer = answer
+        return await self._by_ways(errand, ordered_ways(ways, self._rng))
 
     async def close(self) -> None:
         """Close every kept connection; messages under way must have ended before.
@@ -173,63 +155,144 @@ class Deliverer:
         await self._idle.close()
         await self._resolver.close()
 
-    async def _send(
-        self, envelope: Envelope, source: Source, answer: MxAnswer, permit: Permit
-    ) -> Outcome:
-        key = (source.id, answer.site)
-        kept = self._idle.take(key)
-        if kept is not None:
-            outcome = await self._send_on(kept, envelope, key, permit)
-            if not _is_stale(outcome):
-                return outcome
-        session = await self._connector.open(answer, source)
-        if isinstance(session, Outcome):
-            return session
-        return await self._send_on(session, envelope, key, permit)
+    # --- choosing a way --------------------------------------------------------------------
 
-    async def _send_on(
-        self, session: Session, envelope: Envelope, key: _Key, permit: Permit
-    ) -> Outcome:
-        outcome = await session.send(envelope)
-        if session.is_open and session.messages < permit.messages_per_connection:
-            self._idle.put(key, session)
-        else:
-            # Under the permit still, so that a lane never has more connections than its limit.
-            await session.quit()
+    async def _by_ways(self, errand: _Errand, ways: Sequence[Way]) -> Outcome:
+        site = self._site_for(errand.answer) if errand.answer is not None else ""
+        order = errand.order
+        held: list[_Held] = []
+        last: Outcome | None = None
+        for way in ways:
+            demand = Demand(lane_of(way, site), order.tenant, order.batch, order.domain)
+            permit = await self._throttle.acquire(demand, wait_seconds=0)
+            if isinstance(permit, Refusal):
+                held.append(_Held(way, demand, permit))
+                continue
+            last = await self._under(permit, way, errand)
+            if not may_go_on(last, way):
+                break
+        return last if last is not None else await self._patiently(errand, held)
+
+    async def _patiently(self, errand: _Errand, held: Sequence[_Held]) -> Outcome:
+        """Wait once for the way that promises room soonest, else say what held the message."""
+        if not held:
+            return self._local("deferred", "throttle", "soft/throttled", "There is no way to send.",
+                               hold="route", retry_after=60.0)  # fmt: skip
+        best = min(held, key=lambda one: one.refusal.retry_after_seconds)
+        seconds = self._settings.wait_seconds
+        refusal = best.refusal
+        if refusal.hold in _SHORT_HOLDS and refusal.retry_after_seconds <= seconds:
+            permit = await self._throttle.acquire(best.demand, wait_seconds=seconds)
+            if not isinstance(permit, Refusal):
+                return await self._under(permit, best.way, errand)
+            refusal = permit
+        return self._local(
+            "deferred", "throttle", "soft/throttled", refusal.reason,
+            origin=self._origin(best.way, best.demand.lane),
+            hold=refusal.hold,
+            retry_after=refusal.retry_after_seconds,
+        )  # fmt: skip
+
+    async def _under(self, permit: Permit, way: Way, errand: _Errand) -> Outcome:
+        """Send under `permit`, which is reported to and given back whatever happens."""
+        origin = self._origin(way, permit.lane)
+        try:
+            try:
+                outcome = await self._send(permit, way, origin, errand)
+            except _Unmade as error:
+                text = f"The message could not be made: {error}"[:1000]
+                outcome = self._local("bounced", "render", "block/content", text, origin=origin)
+            self._throttle.report(permit, outcome)
+        finally:
+            self._throttle.release(permit)
         return outcome
 
-    def _local(
-        self, kind: Kind, phase: Phase, classification: str, text: str, source: Source
+    # --- sending by one way ----------------------------------------------------------------
+
+    async def _send(self, permit: Permit, way: Way, origin: Origin, errand: _Errand) -> Outcome:
+        if way.carrier is not None:
+            outcome = await way.carrier.carry(errand.order, errand.letter().data)
+            return origin.mark(outcome)
+        target = way.relay or errand.answer
+        assert target is not None, "a direct way without an MX answer"
+        tls = errand.order.tls
+        name = target if isinstance(target, Relay) else target.site
+        key: _Key = (permit.lane, way.route, name, tls)
+        kept = self._idle.take(key)
+        if kept is not None:
+            outcome = await self._send_on(kept, errand, key, permit)
+            if not _is_stale(outcome):
+                return outcome
+        session = await self._connector.open(target, origin, tls=tls)
+        if isinstance(session, Outcome):
+            return session
+        return await self._send_on(session, errand, key, permit)
+
+    async def _send_on(
+        self, session: Session, errand: _Errand, key: _Key, permit: Permit
     ) -> Outcome:
+        try:
+            return await session.send(errand.letter())
+        finally:
+            if session.is_open and session.messages < permit.messages_per_connection:
+                self._idle.put(key, session)
+            else:
+                # Under the permit still, so that a lane never has more connections than its limit.
+                await session.quit()
+
+    @staticmethod
+    def _origin(way: Way, lane: Lane) -> Origin:
+        return Origin(way.source, lane, way.route)
+
+    def _local(
+        self,
+        kind: Kind,
+        phase: Phase,
+        classification: str,
+        text: str,
+        *,
+        origin: Origin | None = None,
+        hold: str = "",
+        retry_after: float | None = None,
+    ) -> Outcome:
+        """Return an outcome that no server had a part in."""
         return Outcome(
             kind=kind,
             phase=phase,
             classification=classification,
             text=text,
             at=self._clock.now(),
-            source_address=source.address,
+            source_address=origin.source.address if origin is not None else None,
+            lane=origin.lane if origin is not None else None,
+            route=origin.route if origin is not None else "",
+            hold=hold,
+            retry_after_seconds=retry_after,
         )
 
 
 def make_deliverer(
     *,
     mx: MxSettings,
+    throttle: Throttle | None = None,
     limits: LaneLimits | None = None,
     session: SessionSettings | None = None,
     connector: ConnectorSettings | None = None,
     pool: PoolSettings | None = None,
     clock: Clock | None = None,
     rng: random.Random | None = None,
+    site_for: Callable[[MxAnswer], str] | None = None,
 ) -> Deliverer:
-    """Wire a Deliverer with the engine's own resolver and local throttle."""
+    """Wire a Deliverer with the engine's own resolver; without `throttle`, with local `limits`."""
     clock = clock or SystemClock()
     return Deliverer(
         resolver=MxResolver(mx, clock=clock, rng=rng),
-        throttle=LocalThrottle(limits or LaneLimits(), clock=clock),
+        throttle=throttle or LocalThrottle(limits or LaneLimits(), clock=clock),
         session=session,
         connector=connector,
         pool=pool,
         clock=clock,
+        rng=rng,
+        site_for=site_for,
     )
 
 
@@ -239,4 +302,4 @@ def _is_stale(outcome: Outcome) -> bool:
     A 421 in answer to MAIL mostly means "enough on this connection"; if the receiver means more, it
     says so again in the greeting of the new one.
     """
-    return outcome.phase == "mail" and outcome.smtp_code in (None, 421)
+    return outcome.phase == "mail" and outcome.smtp_code in (None, 421) and not outcome.is_ambiguous

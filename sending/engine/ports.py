@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -16,21 +16,26 @@ from esp.lib.clock import Clock
 __all__ = [
     "Address",
     "AddressAnswer",
+    "Carrier",
     "Clock",
     "Deliver",
+    "Demand",
     "Envelope",
     "Kind",
     "Lane",
     "MxAnswer",
     "MxHost",
+    "Order",
     "Outcome",
     "Permit",
     "Phase",
     "Refusal",
+    "Relay",
     "Resolver",
     "Source",
     "Throttle",
     "TlsPolicy",
+    "Way",
 ]
 
 Kind = Literal["delivered", "deferred", "bounced"]
@@ -46,6 +51,7 @@ Phase = Literal[
     "greeting",
     "ehlo",
     "tls",
+    "auth",
     "mail",
     "rcpt",
     "data",
@@ -65,6 +71,70 @@ class Source:
     id: str
     address: str
     ehlo_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """A server that takes all our mail instead of the domain's MX (a smarthost).
+
+    `tls`: "implicit" (port 465, RFC 8314), "starttls" (must be offered), "opportunistic", "never".
+    `verify` checks certificate and name. Credentials are for AUTH (RFC 4954): a password, or a
+    bearer token with XOAUTH2; `certificate` and `key` are PEM texts of a client certificate.
+    """
+
+    host: str
+    port: int
+    tls: Literal["implicit", "starttls", "opportunistic", "never"] = "starttls"
+    verify: bool = True
+    auth: Literal["", "plain", "login", "xoauth2"] = ""
+    username: str = ""
+    secret: str = field(default="", repr=False)
+    certificate: str = field(default="", repr=False)
+    key: str = field(default="", repr=False)
+    allow_private: bool = False
+
+
+class Carrier(Protocol):
+    """Takes a message over something else than SMTP (a provider's HTTP API)."""
+
+    async def carry(self, order: Order, data: bytes) -> Outcome:
+        """Hand `data` over once; returns what came of it and raises only on cancellation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way a message may leave: from `source`, directly or through a relay or a carrier.
+
+    `route` names the configured route, "" for the direct one. `weight` is its share among ways of
+    the same `rank`; a higher rank is only tried when no way of a lower one has room.
+    """
+
+    source: Source
+    route: str = ""
+    relay: Relay | None = None
+    carrier: Carrier | None = None
+    rank: int = 0
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One message for one recipient before its bytes exist.
+
+    `make` renders, assembles and signs (CRLF line ends, not dot-stuffed); it is called once a
+    permit is there, so that held messages cost nothing, and raises for content that cannot be sent.
+    `tenant` and `batch` are names that limits hang on. `tls` is what the sender demands at least.
+    """
+
+    message_id: uuid.UUID
+    mail_from: str
+    rcpt_to: str
+    domain: str
+    tenant: str
+    batch: str
+    ways: tuple[Way, ...]
+    make: Callable[[], bytes] = field(repr=False)
+    tls: TlsPolicy = "opportunistic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +171,10 @@ class Outcome:
     `classification` is the unified "class/category" ("none/delivered" when delivered). `timings`
     holds seconds by phase. `is_ambiguous` says that the message's fate is unknown: the content was
     on its way and no reply came, so trying again may deliver it twice (RFC 1047).
+
+    `lane` is where it was tried or held. With phase "throttle" nothing was tried: `hold` says what
+    held it ("rate", "connections", "suspended", …) and `retry_after_seconds` when to ask again; for
+    a deferral that is the hint in the server's reply, if there was one. `route` as in `Way`.
     """
 
     kind: Kind
@@ -116,6 +190,10 @@ class Outcome:
     tls_version: str | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
     is_ambiguous: bool = False
+    lane: Lane | None = None
+    route: str = ""
+    hold: str = ""
+    retry_after_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,36 +267,56 @@ class Resolver(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Permit:
-    """The right to use one connection of a lane until it is released."""
+class Demand:
+    """What asks for room: a message's lane, and the other names that limits hang on."""
 
     lane: Lane
+    tenant: str = ""
+    batch: str = ""
+    domain: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """The right to send one message on one connection of a lane, until it is released."""
+
+    demand: Demand
     messages_per_connection: int
+
+    @property
+    def lane(self) -> Lane:
+        """The lane it counts in."""
+        return self.demand.lane
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a lane takes nothing now, in words for people, and when to ask again (seconds)."""
+    """Why nothing may leave now, in words for people, and when to ask again (seconds).
+
+    `hold` is a code: "connections", "rate", "cap", "suspended", "paused", "quarantine",
+    "tenant-rate", "batch-rate", "domain-rate", "global-rate", "node", "route".
+    """
 
     reason: str
     retry_after_seconds: float
+    hold: str = "connections"
 
 
 class Throttle(Protocol):
-    """Says how much may flow in a lane now, and learns from what came of it."""
+    """Says how much may flow now, and learns from what came of it."""
 
-    async def acquire(self, lane: Lane) -> Permit | Refusal:
-        """Return a permit, perhaps after a short wait, or the reason why there is none."""
+    async def acquire(self, demand: Demand, *, wait_seconds: float) -> Permit | Refusal:
+        """Return a permit, waiting at most `wait_seconds` for one, or why there is none."""
 
     def release(self, permit: Permit) -> None:
         """Give the permit back; called exactly once for each permit, whatever happened."""
 
-    def report(self, lane: Lane, outcome: Outcome) -> None:
-        """Learn what came of an attempt in this lane."""
+    def report(self, permit: Permit, outcome: Outcome) -> None:
+        """Learn what came of an attempt under this permit; called before its release."""
 
 
 class Deliver(Protocol):
     """What the runner needs of `pool.Deliverer`."""
 
-    def deliver(self, envelope: Envelope, source: Source) -> Awaitable[Outcome]:
+    def deliver(self, order: Order) -> Awaitable[Outcome]:
         """Try once to deliver; returns what came of it and raises only on cancellation."""

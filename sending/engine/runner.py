@@ -15,18 +15,14 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from esp.lib.clock import Clock
-from sending.engine.ports import Deliver, Envelope, Outcome, Phase, Source
+from sending.engine.ports import Deliver, Order, Outcome, Phase
 from sending.engine.recorder import Recorder, RecordSettings, Result
 
 J = TypeVar("J")
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A claimed job made ready for the wire."""
-
-    envelope: Envelope
-    source: Source
+class NotReady(Exception):
+    """What `Work.prepare` needs is not to be had now; the job goes back untouched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +83,12 @@ class Work(Protocol[J]):
     def destination(self, job: J) -> str:
         """Return what shares are counted by: the recipient's domain, or better its site."""
 
-    async def prepare(self, job: J) -> Prepared:
-        """Render and sign. Raising bounces this one job as block/content in phase "render"."""
+    async def prepare(self, job: J) -> Order:
+        """Say who, where and by which ways; the bytes are made later, by `Order.make`.
+
+        Raising NotReady gives the job back untouched; raising anything else bounces this one job
+        as block/content in phase "render".
+        """
 
     async def record(self, results: Sequence[Result[J]]) -> None:
         """Make results durable. Raising is tried again; in the end the slice raises."""
@@ -133,6 +133,7 @@ class _Slice(Generic[J]):
         self._waiting: dict[str, deque[J]] = {}
         self._running: dict[asyncio.Task[None], tuple[str, J]] = {}
         self._busy: dict[str, int] = {}
+        self._unstarted: list[J] = []
         self._started = clock.monotonic()
 
     async def run(self) -> SliceSummary:
@@ -218,6 +219,9 @@ class _Slice(Generic[J]):
         """Prepare and deliver one job; whatever happens, it has exactly one result."""
         try:
             outcome = await self._attempt(job)
+        except NotReady:
+            self._unstarted.append(job)
+            return
         except asyncio.CancelledError:
             self._summary.cut_off += 1
             outcome = self._made_up(
@@ -228,13 +232,15 @@ class _Slice(Generic[J]):
 
     async def _attempt(self, job: J) -> Outcome:
         try:
-            prepared = await self._work.prepare(job)
+            order = await self._work.prepare(job)
+        except NotReady:
+            raise
         except Exception as error:  # whatever a tenant's content does
             why = str(error) or type(error).__name__
             text = f"The message could not be made: {why}"[:1000]
             return self._made_up("render", "block/content", text)
         try:
-            return await self._deliverer.deliver(prepared.envelope, prepared.source)
+            return await self._deliverer.deliver(order)
         except Exception as error:  # costs one attempt, never the slice
             text = f"The engine failed: {type(error).__name__}: {error}"[:1000]
             return self._made_up("slice", "soft/server-error", text)
@@ -262,17 +268,18 @@ class _Slice(Generic[J]):
         """Give back what was not started, end what was, and make all results durable."""
         not_started = [job for jobs in self._waiting.values() for job in jobs]
         self._waiting.clear()
-        if not_started:
-            self._summary.returned = len(not_started)
-            await self._give_back(not_started)
+        await self._give_back(not_started)
         if self._running:
             await asyncio.wait(self._running, timeout=self._settings.grace_seconds)
         for task in list(self._running):
             task.cancel()
         if self._running:
             await asyncio.wait(self._running)
+        await self._give_back(self._unstarted)
         await self._recorder.finish()
 
     async def _give_back(self, jobs: Sequence[J]) -> None:
+        self._summary.returned += len(jobs)
         with contextlib.suppress(Exception):  # the leases run out by themselves
-            await self._work.give_back(jobs)
+            if jobs:
+                await self._work.give_back(jobs)

@@ -25,10 +25,10 @@ from aiosmtplib.protocol import SMTPProtocol
 from aiosmtplib.response import SMTPResponse
 
 from esp.lib.clock import Clock
-from sending.engine.addresses import command_path
 from sending.engine.classify import about_the_sender, classify, kind_for
-from sending.engine.ports import Envelope, Kind, Outcome, Phase, Source, TlsPolicy
+from sending.engine.ports import Kind, Lane, Outcome, Phase, Relay, Source
 from sending.engine.replies import Reply, clean, make_reply
+from sending.engine.tls import Security, opportunistic_context
 from sending.engine.wire import dot_stuffed, with_crlf
 
 # Errors of this machine, not of the other: the source address is gone, no more files or ports.
@@ -56,16 +56,29 @@ class Timeouts:
     quit: float = 2.0
 
 
-def opportunistic_context() -> ssl.SSLContext:
-    """Return a TLS context that takes any certificate (RFC 7435): better than plain text.
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """From where, in which lane and by which route messages leave: what all outcomes carry."""
 
-    Verified TLS (MTA-STS, DANE) brings its own context.
+    source: Source
+    lane: Lane
+    route: str = ""
+
+    def mark(self, outcome: Outcome) -> Outcome:
+        """Return `outcome` as one of this origin."""
+        return replace(outcome, lane=self.lane, route=self.route)
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One message as a session takes it: `mail` and `rcpt` are command paths, ready for the wire.
+
+    `data` has CRLF line ends and is not dot-stuffed.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
+
+    mail: str
+    rcpt: str
+    data: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +94,19 @@ class Session:
     """A connection to one address of one MX host; made by `open_session`, used by one at a time."""
 
     def __init__(
-        self, *, host: str, ip: str, source: Source, settings: SessionSettings, clock: Clock
+        self,
+        *,
+        host: str,
+        ip: str,
+        port: int,
+        origin: Origin,
+        settings: SessionSettings,
+        clock: Clock,
     ) -> None:
         self.host = host
         self.ip = ip
-        self.source = source
+        self._port = port
+        self._origin = origin
         self.messages = 0
         self.idle_since = 0.0
         self.tls_version: str | None = None
@@ -102,12 +123,12 @@ class Session:
         """Whether another message can be tried on this connection."""
         return self._protocol is not None and self._protocol.is_connected
 
-    async def open(self, tls: TlsPolicy) -> Outcome | None:
+    async def open(self, security: Security) -> Outcome | None:
         """Go from nothing to a session ready for MAIL; returns how it failed, or None."""
         try:
             failed = await self._connect() or await self._greet() or await self._hello()
-            if failed is None and tls != "never":
-                failed = await self._secure(is_required=tls == "required")
+            if failed is None and security.mode != "never":
+                failed = await self._secure(security)
         except BaseException:
             await self.abort()
             raise
@@ -115,13 +136,13 @@ class Session:
             await self.abort()
         return failed
 
-    async def send(self, envelope: Envelope) -> Outcome:
+    async def send(self, letter: Letter) -> Outcome:
         """Run one mail transaction; afterwards `is_open` tells whether the session lives on.
 
         When cancelled it cuts the connection, since a half-done transaction cannot be resumed.
         """
         try:
-            outcome = await self._transaction(envelope)
+            outcome = await self._transaction(letter)
         except BaseException:
             await self.abort()
             raise
@@ -158,12 +179,12 @@ class Session:
         def factory() -> SMTPProtocol:
             return SMTPProtocol(loop, connection_lost_callback=lambda _: self._lost.set())
 
-        local = (self.source.address, 0) if self.source.address else None
+        local = (self._origin.source.address, 0) if self._origin.source.address else None
         with self._timed("connect"):
             try:
                 async with asyncio.timeout(self._settings.timeouts.connect):
                     _, self._protocol = await loop.create_connection(
-                        factory, self.ip, self._settings.port, local_addr=local
+                        factory, self.ip, self._port, local_addr=local
                     )
             except TimeoutError:
                 return self._ended("connect", Reply(None, "The connection timed out.",
@@ -186,32 +207,32 @@ class Session:
         """EHLO, and HELO for a server that does not know it (RFC 5321 section 3.2)."""
         timeout = self._settings.timeouts.ehlo
         with self._timed("ehlo"):
-            reply = await self._command("EHLO", self.source.ehlo_name, timeout=timeout)
+            reply = await self._command("EHLO", self._origin.source.ehlo_name, timeout=timeout)
             self._features = _features(reply) if reply.is_positive else {}
             if reply.code is not None and 500 <= reply.code < 600:
-                reply = await self._command("HELO", self.source.ehlo_name, timeout=timeout)
+                reply = await self._command("HELO", self._origin.source.ehlo_name, timeout=timeout)
         return None if reply.is_positive else self._refused_session("ehlo", reply)
 
-    async def _secure(self, *, is_required: bool) -> Outcome | None:
+    async def _secure(self, security: Security) -> Outcome | None:
         """STARTTLS (RFC 3207) where offered; EHLO again, since the old features count no more."""
         refusal = Reply(None, "The server does not offer STARTTLS.", failure="protocol")
         if "STARTTLS" in self._features:
             with self._timed("tls"):
-                refused = await self._handshake()
+                refused = await self._handshake(security)
             if refused is None:
                 return await self._hello()
             if refused.code is None or refused.code == 421:
                 return self._ended("tls", refused, classification="soft/tls-failure")
             refusal = refused  # it said no politely, and the connection stands
-        if not is_required:
+        if security.mode == "opportunistic":
             return None
         return self._ended("tls", refusal, kind="deferred", classification="soft/tls-failure")
 
-    async def _handshake(self) -> Reply | None:
+    async def _handshake(self, security: Security) -> Reply | None:
         protocol = self._live()
         try:
             await protocol.start_tls(
-                self._settings.tls_context,
+                security.context,
                 server_hostname=self.host,
                 timeout=self._settings.timeouts.tls,
             )
@@ -227,37 +248,37 @@ class Session:
 
     # --- one message -----------------------------------------------------------------------
 
-    async def _transaction(self, envelope: Envelope) -> Outcome:
-        content = with_crlf(envelope.data)
-        unfit = self._unfit(envelope, content)
+    async def _transaction(self, letter: Letter) -> Outcome:
+        content = with_crlf(letter.data)
+        unfit = self._unfit(letter, content)
         if unfit is not None:
             return unfit
-        failed = await self._mail(envelope, content) or await self._rcpt(envelope)
+        failed = await self._mail(letter, content) or await self._rcpt(letter)
         if failed is None:
             failed = await self._data()
         return failed if failed is not None else await self._body(content)
 
-    def _unfit(self, envelope: Envelope, content: bytes) -> Outcome | None:
+    def _unfit(self, letter: Letter, content: bytes) -> Outcome | None:
         """Say what the server has already told us that it will not take."""
         limit = self._features.get("SIZE", "")
         if limit.isdigit() and 0 < int(limit) < len(content):
             text = f"The message has {len(content)} bytes, the server takes {int(limit)}."
             reply = Reply(552, text, "5.3.4")
             return self._ended("mail", reply, classification="block/content")
-        if not _is_ascii(envelope) and "SMTPUTF8" not in self._features:
+        if not _is_ascii(letter) and "SMTPUTF8" not in self._features:
             reply = Reply(553, "The server does not take addresses outside ASCII.", "5.6.7")
             return self._ended("mail", reply, classification="soft/protocol-error")
         return None
 
-    async def _mail(self, envelope: Envelope, content: bytes) -> Outcome | None:
-        arguments = [f"FROM:<{command_path(envelope.mail_from)}>"]
+    async def _mail(self, letter: Letter, content: bytes) -> Outcome | None:
+        arguments = [f"FROM:<{letter.mail}>"]
         if "SIZE" in self._features:
             arguments.append(f"SIZE={len(content)}")
         # Without 8BITMIME the bytes go as they are: converting would break the signature, and
         # servers without it that also clear the eighth bit have died out.
         if "8BITMIME" in self._features and not content.isascii():
             arguments.append("BODY=8BITMIME")
-        if not _is_ascii(envelope):
+        if not _is_ascii(letter):
             arguments.append("SMTPUTF8")
         with self._timed("mail"):
             if self._needs_reset:
@@ -269,8 +290,8 @@ class Session:
         self._needs_reset = True
         return None if reply.is_positive else self._ended("mail", reply)
 
-    async def _rcpt(self, envelope: Envelope) -> Outcome | None:
-        path = f"TO:<{command_path(envelope.rcpt_to)}>"
+    async def _rcpt(self, letter: Letter) -> Outcome | None:
+        path = f"TO:<{letter.rcpt}>"
         with self._timed("rcpt"):
             reply = await self._command("RCPT", path, timeout=self._settings.timeouts.rcpt)
         return None if reply.is_positive else self._ended("rcpt", reply)
@@ -369,10 +390,12 @@ class Session:
             enhanced_code=reply.enhanced,
             mx_host=self.host,
             mx_address=self.ip,
-            source_address=name[0] if name else self.source.address,
+            source_address=name[0] if name else self._origin.source.address,
             tls_version=self.tls_version,
             timings=timings,
             is_ambiguous=is_ambiguous,
+            lane=self._origin.lane,
+            route=self._origin.route,
         )
 
 
@@ -380,18 +403,20 @@ async def open_session(
     *,
     host: str,
     ip: str,
-    source: Source,
+    port: int,
+    origin: Origin,
     settings: SessionSettings,
     clock: Clock,
-    tls: TlsPolicy = "opportunistic",
+    security: Security,
+    login: Relay | None = None,
 ) -> Session | Outcome:
     """Connect from `source` to `ip`, greet and secure; returns the session or how it failed.
 
     Takes at most the sum of the timeouts up to TLS; whatever happens, no socket stays open unless
     the session is returned.
     """
-    session = Session(host=host, ip=ip, source=source, settings=settings, clock=clock)
-    return await session.open(tls) or session
+    session = Session(host=host, ip=ip, port=port, origin=origin, settings=settings, clock=clock)
+    return await session.open(security) or session
 
 
 def _features(reply: Reply) -> dict[str, str]:
@@ -403,12 +428,9 @@ def _features(reply: Reply) -> dict[str, str]:
     return features
 
 
-def _is_ascii(envelope: Envelope) -> bool:
-    # Domains become A-labels; only local parts can need SMTPUTF8.
-    return (
-        envelope.mail_from.rpartition("@")[0].isascii()
-        and envelope.rcpt_to.rpartition("@")[0].isascii()
-    )
+def _is_ascii(letter: Letter) -> bool:
+    # Domains are A-labels by now; only local parts can need SMTPUTF8.
+    return letter.mail.isascii() and letter.rcpt.isascii()
 
 
 def _classification(reply: Reply) -> str:

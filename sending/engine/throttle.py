@@ -6,20 +6,18 @@ import asyncio
 from dataclasses import dataclass
 
 from esp.lib.clock import Clock
-from sending.engine.ports import Lane, Outcome, Permit, Refusal
+from sending.engine.ports import Demand, Lane, Outcome, Permit, Refusal
 
 
 @dataclass(frozen=True, slots=True)
 class LaneLimits:
     """How much one lane may take.
 
-    `wait_seconds` bounds how long a message waits for a connection before it goes back to the
-    queue; `pause_seconds` is the rest that a lane takes when its receiver says "slow down".
+    `pause_seconds` is the rest that a lane takes when its receiver says "slow down".
     """
 
     connections: int = 5
     messages_per_connection: int = 50
-    wait_seconds: float = 30.0
     pause_seconds: float = 2.0
 
 
@@ -31,7 +29,10 @@ class _LaneState:
 
 
 class LocalThrottle:
-    """Implements `ports.Throttle`: connections per lane, messages per connection, pauses."""
+    """Implements `ports.Throttle`: connections per lane, messages per connection, pauses.
+
+    A message in flight is a connection in use, so permits count both.
+    """
 
     def __init__(self, limits: LaneLimits, *, clock: Clock) -> None:
         self._limits = limits
@@ -41,25 +42,38 @@ class LocalThrottle:
     def __len__(self) -> int:
         return len(self._lanes)
 
-    async def acquire(self, lane: Lane) -> Permit | Refusal:
+    async def acquire(self, demand: Demand, *, wait_seconds: float) -> Permit | Refusal:
         """Return a permit within `wait_seconds`, else the reason why the lane is full."""
+        lane = demand.lane
         state = self._lanes.get(lane)
         if state is None:
             state = _LaneState(asyncio.Semaphore(self._limits.connections))
             self._lanes[lane] = state
+        is_free = not state.slots.locked() and self._pause_left(state) <= 0
+        if not is_free and wait_seconds <= 0:
+            return self._refusal(state)
         state.users += 1
+        if is_free or await self._waited(lane, state, wait_seconds):
+            if is_free:
+                await state.slots.acquire()  # does not suspend: a slot is free
+            return Permit(demand, self._limits.messages_per_connection)
+        return self._refusal(state)
+
+    async def _waited(self, lane: Lane, state: _LaneState, seconds: float) -> bool:
+        """Wait for pause and slot; returns whether there is one, else the lane is left."""
         has_slot = False
         try:
-            async with asyncio.timeout(self._limits.wait_seconds):
-                await self._sit_out_pause(state)
+            async with asyncio.timeout(seconds):
+                while (left := self._pause_left(state)) > 0:
+                    await asyncio.sleep(left)
                 await state.slots.acquire()
                 has_slot = True
         except TimeoutError:
-            return self._refusal(state)
+            return False
         finally:
             if not has_slot:
                 self._leave(lane, state)
-        return Permit(lane, self._limits.messages_per_connection)
+        return True
 
     def release(self, permit: Permit) -> None:
         """Give a permit of `acquire` back; the next in line gets it."""
@@ -67,25 +81,24 @@ class LocalThrottle:
         state.slots.release()
         self._leave(permit.lane, state)
 
-    def report(self, lane: Lane, outcome: Outcome) -> None:
+    def report(self, permit: Permit, outcome: Outcome) -> None:
         """Let the lane rest when its receiver complained of the rate."""
-        state = self._lanes.get(lane)
-        if state is not None and outcome.classification == "soft/throttled":
+        if outcome.classification == "soft/throttled":
+            state = self._lanes[permit.lane]
             state.paused_until = self._clock.monotonic() + self._limits.pause_seconds
 
-    async def _sit_out_pause(self, state: _LaneState) -> None:
-        while (left := state.paused_until - self._clock.monotonic()) > 0:
-            await asyncio.sleep(left)
+    def _pause_left(self, state: _LaneState) -> float:
+        return state.paused_until - self._clock.monotonic() if state.paused_until else 0.0
 
     def _refusal(self, state: _LaneState) -> Refusal:
-        left = state.paused_until - self._clock.monotonic()
+        left = self._pause_left(state)
         if left > 0:
-            return Refusal("The receiver asked us to slow down.", left)
+            return Refusal("The receiver asked us to slow down.", left, "rate")
         count = self._limits.connections
-        return Refusal(f"All {count} connections to this receiver are busy.", 1.0)
+        return Refusal(f"All {count} connections to this receiver are busy.", 1.0, "connections")
 
     def _leave(self, lane: Lane, state: _LaneState) -> None:
         """Forget a lane that nobody uses, unless it must remember its pause."""
         state.users -= 1
-        if state.users == 0 and state.paused_until <= self._clock.monotonic():
-            del self._lanes[lane]
+        if state.users == 0 and self._pause_left(state) <= 0:
+            self._lanes.pop(lane, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import ssl
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from esp.lib.clock import SystemClock
 from sending.engine.connector import ConnectorSettings
 from sending.engine.mx import MxSettings
 from sending.engine.pool import Deliverer, PoolSettings, make_deliverer
-from sending.engine.ports import Envelope, Outcome, Source
+from sending.engine.ports import Order, Outcome, Source, TlsPolicy, Way
 from sending.engine.session import SessionSettings, Timeouts
 from sending.engine.throttle import LaneLimits
 from tests.engine_sink.dns_sink import DnsSink
@@ -29,14 +29,28 @@ QUICK = Timeouts(
 BODY = b"From: a@acme.example\r\nSubject: hello\r\n\r\nHello Bob.\r\n"
 
 
-def envelope(
+def order(
     rcpt: str = "bob@plainmail.test",
     *,
     mail: str = "b.1@news.acme.example",
     data: bytes = BODY,
+    make: Callable[[], bytes] | None = None,
     domain: str | None = None,
-) -> Envelope:
-    return Envelope(uuid.uuid4(), mail, rcpt, domain or rcpt.rpartition("@")[2], data)
+    source: Source = SOURCE,
+    ways: Sequence[Way] = (),
+    tls: TlsPolicy = "opportunistic",
+) -> Order:
+    return Order(
+        message_id=uuid.uuid4(),
+        mail_from=mail,
+        rcpt_to=rcpt,
+        domain=domain or rcpt.rpartition("@")[2],
+        tenant="acme",
+        batch="spring",
+        ways=tuple(ways) or (Way(source),),
+        make=make or (lambda: data),
+        tls=tls,
+    )
 
 
 @dataclass
@@ -99,7 +113,7 @@ class World:
         """Deliver one message to a sink with this script; nothing may stay connected afterwards."""
         sink = await self.sink(script=sink_script, **settings)
         deliverer = self.engine()
-        outcome = await deliverer.deliver(envelope(), SOURCE)
+        outcome = await deliverer.deliver(order())
         await deliverer.close()
         await sink.until_closed()
         return outcome, sink

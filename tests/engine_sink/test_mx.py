@@ -11,7 +11,7 @@ import pytest
 
 from esp.lib.clock import ManualClock
 from sending.engine.mx import MxResolver, MxSettings, is_public
-from tests.engine_sink.conftest import SOURCE, World, envelope
+from tests.engine_sink.conftest import World, order
 from tests.engine_sink.dns_sink import DnsSink
 
 START = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
@@ -173,7 +173,7 @@ def test_only_public_unicast_addresses_count_as_public(ip: str, expected: bool) 
 
 async def test_mx_to_a_private_address_is_refused(world: World) -> None:
     sink = await world.sink()
-    outcome = await world.engine(allow_private=False).deliver(envelope(), SOURCE)
+    outcome = await world.engine(allow_private=False).deliver(order())
     assert (outcome.kind, outcome.phase) == ("bounced", "mx")
     assert outcome.classification == "hard/invalid-domain"
     assert "not a public address" in outcome.text
@@ -183,7 +183,7 @@ async def test_mx_to_a_private_address_is_refused(world: World) -> None:
 async def test_mx_to_ourselves_is_a_loop_and_suppresses_nobody(world: World) -> None:
     sink = await world.sink()
     deliverer = world.engine(own_addresses=frozenset({"127.0.0.2"}))
-    outcome = await deliverer.deliver(envelope(), SOURCE)
+    outcome = await deliverer.deliver(order())
     assert (outcome.kind, outcome.classification) == ("bounced", "soft/network-error")
     assert sink.connections == 0
 
@@ -191,7 +191,7 @@ async def test_mx_to_ourselves_is_a_loop_and_suppresses_nobody(world: World) -> 
 async def test_mx_hosts_that_do_not_exist_bounce(world: World) -> None:
     world.port = 1
     world.dns.mx("lost.test", "10 mx.gone.test.", "20 127.0.0.2.")
-    outcome = await world.engine().deliver(envelope("bob@lost.test"), SOURCE)
+    outcome = await world.engine().deliver(order("bob@lost.test"))
     assert (outcome.kind, outcome.classification) == ("bounced", "hard/invalid-domain")
 
 
@@ -199,7 +199,7 @@ async def test_mx_hosts_without_an_address_of_our_kind_are_tried_later(world: Wo
     world.port = 1
     world.dns.mx("six.test", "10 mx.six.test.")
     world.dns.host("mx.six.test", "::1")
-    outcome = await world.engine().deliver(envelope("bob@six.test"), SOURCE)
+    outcome = await world.engine().deliver(order("bob@six.test"))
     assert (outcome.kind, outcome.classification) == ("deferred", "soft/network-error")
     assert "IPv4" in outcome.text
 
@@ -208,5 +208,5 @@ async def test_one_host_that_cannot_be_looked_up_defers(world: World) -> None:
     world.port = 1
     world.dns.mx("half.test", "10 mx.gone.test.", "20 mx.shaky.test.")
     world.dns.faults["mx.shaky.test"] = "servfail"
-    outcome = await world.engine().deliver(envelope("bob@half.test"), SOURCE)
+    outcome = await world.engine().deliver(order("bob@half.test"))
     assert (outcome.kind, outcome.classification) == ("deferred", "soft/network-error")

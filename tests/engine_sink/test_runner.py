@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 import pytest
 
 from esp.lib.clock import SystemClock
-from sending.engine.ports import Deliver, Envelope, Outcome, Source
+from sending.engine.ports import Deliver, Order, Outcome
 from sending.engine.recorder import RecordFailed, RecordSettings, Result
-from sending.engine.runner import Prepared, SliceSettings, SliceSummary, run_slice
+from sending.engine.runner import NotReady, SliceSettings, SliceSummary, run_slice
 from sending.engine.session import Timeouts
 from sending.engine.throttle import LaneLimits
-from tests.engine_sink.conftest import SOURCE, World, envelope
+from tests.engine_sink.conftest import World, order
 from tests.engine_sink.sink import Hang
 
 
@@ -35,6 +35,7 @@ class Queue:
     batches: list[int] = field(default_factory=list)
     given_back: list[Job] = field(default_factory=list)
     poison: frozenset[int] = frozenset()
+    unready: frozenset[int] = frozenset()
     record_failures: int = 0
     honours_avoid: bool = True
 
@@ -50,10 +51,12 @@ class Queue:
     def destination(self, job: Job) -> str:
         return job.domain
 
-    async def prepare(self, job: Job) -> Prepared:
+    async def prepare(self, job: Job) -> Order:
         if job.number in self.poison:
             raise ZeroDivisionError("division by zero in the template")
-        return Prepared(envelope(f"r{job.number}@{job.domain}"), SOURCE)
+        if job.number in self.unready:
+            raise NotReady("the database is away")
+        return order(f"r{job.number}@{job.domain}")
 
     async def record(self, results: Sequence[Result[Job]]) -> None:
         await asyncio.sleep(0.001)
@@ -124,12 +127,20 @@ async def test_a_job_that_cannot_be_rendered_bounces_alone(world: World) -> None
     }
 
 
+async def test_a_job_whose_preparation_must_wait_goes_back_untouched(world: World) -> None:
+    await world.sink()
+    work = queue(20, unready=frozenset({3, 7}))
+    summary = await run(work, world.engine())
+    assert (summary.delivered, summary.returned) == (18, 2)
+    assert {job.number for job in work.given_back} == {3, 7}
+
+
 async def test_a_fault_in_the_engine_defers_alone(world: World) -> None:
     class Faulty:
-        async def deliver(self, message: Envelope, source: Source) -> Outcome:
-            if message.rcpt_to.startswith("r5@"):
+        async def deliver(self, order: Order) -> Outcome:
+            if order.rcpt_to.startswith("r5@"):
                 raise RuntimeError("a bug")
-            return await real.deliver(message, source)
+            return await real.deliver(order)
 
     await world.sink()
     real = world.engine()

@@ -7,7 +7,7 @@ import pytest
 from sending.engine.connector import ConnectorSettings
 from sending.engine.pool import Deliverer
 from sending.engine.ports import Outcome
-from tests.engine_sink.conftest import BODY, SOURCE, World, envelope
+from tests.engine_sink.conftest import BODY, SOURCE, World, order
 from tests.engine_sink.sink import BreakTls, Cut, Drip, Flood, Hang, Raw, Sink
 
 
@@ -28,7 +28,7 @@ async def test_it_delivers_and_records_how(world: World) -> None:
 async def test_it_binds_the_source_address(world: World) -> None:
     sink = await world.sink()
     source = type(SOURCE)("ip-9", "127.0.0.9", "out9.mailwright.test")
-    outcome = await world.engine().deliver(envelope(), source)
+    outcome = await world.engine().deliver(order(source=source))
     assert outcome.source_address == "127.0.0.9"
     assert sink.messages[0].peer == "127.0.0.9"
     assert "EHLO out9.mailwright.test" in sink.commands
@@ -37,7 +37,7 @@ async def test_it_binds_the_source_address(world: World) -> None:
 async def test_a_source_address_that_is_gone_is_our_own_fault(world: World) -> None:
     await world.sink()
     source = type(SOURCE)("ip-x", "192.0.2.1", "out.mailwright.test")
-    outcome = await world.engine().deliver(envelope(), source)
+    outcome = await world.engine().deliver(order(source=source))
     assert (outcome.kind, outcome.phase) == ("deferred", "connect")
     assert outcome.classification == "soft/server-error"
 
@@ -84,8 +84,8 @@ async def test_a_temporary_refusal_defers(world: World, verb: str) -> None:
 async def test_greylisting_ends_with_a_delivery(world: World) -> None:
     sink = await world.sink(script={"RCPT": ["451 4.7.1 Greylisted"]})
     deliverer = world.engine()
-    first = await deliverer.deliver(envelope(), SOURCE)
-    second = await deliverer.deliver(envelope(), SOURCE)
+    first = await deliverer.deliver(order())
+    second = await deliverer.deliver(order())
     assert (first.kind, second.kind) == ("deferred", "delivered")
     # The session survived the refusal and was reset before the next message.
     assert sink.connections == 1
@@ -164,7 +164,7 @@ async def test_data_answered_with_250_is_not_trusted(world: World) -> None:
 async def test_dots_are_stuffed_and_bare_line_ends_mended(world: World) -> None:
     sink = await world.sink()
     data = b"Subject: x\n\n.hidden\r\n..two\n.\nMAIL FROM:<smuggled@acme.example>\rend"
-    outcome = await world.engine().deliver(envelope(data=data), SOURCE)
+    outcome = await world.engine().deliver(order(data=data))
     assert outcome.kind == "delivered"
     assert sink.messages[0].data == (
         b"Subject: x\r\n\r\n..hidden\r\n...two\r\n..\r\n"
@@ -183,8 +183,8 @@ async def test_a_message_above_the_servers_size_is_not_sent(world: World) -> Non
 async def test_eight_bits_are_announced_only_when_there_are_any(world: World) -> None:
     sink = await world.sink()
     deliverer = world.engine()
-    await deliverer.deliver(envelope(), SOURCE)
-    await deliverer.deliver(envelope(data=BODY + "Grüße\r\n".encode()), SOURCE)
+    await deliverer.deliver(order())
+    await deliverer.deliver(order(data=BODY + "Grüße\r\n".encode()))
     assert "8BITMIME" not in sink.messages[0].mail
     assert sink.messages[1].mail.endswith("BODY=8BITMIME")
 
@@ -195,8 +195,8 @@ async def test_an_internationalised_address_needs_smtputf8(world: World) -> None
     new = await world.sink()
     old = await world.sink("127.0.0.3", features=("SIZE 1000000",))
     deliverer = world.engine()
-    taken = await deliverer.deliver(envelope("jürgen@bücher.test"), SOURCE)
-    refused = await deliverer.deliver(envelope("jürgen@old.test"), SOURCE)
+    taken = await deliverer.deliver(order("jürgen@bücher.test"))
+    refused = await deliverer.deliver(order("jürgen@old.test"))
     assert taken.kind == "delivered"
     assert new.messages[0].rcpt == "RCPT TO:<jürgen@xn--bcher-kva.test>"
     assert new.messages[0].mail.endswith("SMTPUTF8")
@@ -216,7 +216,7 @@ async def test_an_address_that_could_break_out_of_its_command_bounces(
     world: World, address: str
 ) -> None:
     sink = await world.sink()
-    outcome = await world.engine().deliver(envelope(address, domain="plainmail.test"), SOURCE)
+    outcome = await world.engine().deliver(order(address, domain="plainmail.test"))
     assert (outcome.kind, outcome.phase) == ("bounced", "envelope")
     assert outcome.classification == "hard/invalid-recipient"
     assert sink.connections == 0
@@ -224,13 +224,13 @@ async def test_an_address_that_could_break_out_of_its_command_bounces(
 
 async def test_a_bad_return_path_is_not_blamed_on_the_recipient(world: World) -> None:
     await world.sink()
-    outcome = await world.engine().deliver(envelope(mail="x>y@acme.example"), SOURCE)
+    outcome = await world.engine().deliver(order(mail="x>y@acme.example"))
     assert (outcome.kind, outcome.classification) == ("bounced", "block/sender-rejected")
 
 
 async def test_an_empty_return_path_is_sent_as_such(world: World) -> None:
     sink = await world.sink()
-    assert (await world.engine().deliver(envelope(mail=""), SOURCE)).kind == "delivered"
+    assert (await world.engine().deliver(order(mail=""))).kind == "delivered"
     assert sink.messages[0].mail.startswith("MAIL FROM:<> ")
 
 
@@ -238,7 +238,7 @@ async def test_an_empty_return_path_is_sent_as_such(world: World) -> None:
 
 
 async def _deliver(world: World, deliverer: Deliverer) -> Outcome:
-    return await deliverer.deliver(envelope(), SOURCE)
+    return await deliverer.deliver(order())
 
 
 async def test_tls_is_used_where_offered_with_any_certificate(world: World) -> None:

@@ -56,7 +56,7 @@ class Clocks:
         _swap(Renderer, "render", lambda f: self.timed("render", f))
         _swap(contents, "build_message", lambda f: self.timed("mime", f))
         _swap(contents, "sign", lambda f: self.timed("sign", f))
-        _swap(worker, "build_envelope", lambda f: self.timed("envelope", f))
+        _swap(worker, "build_data", lambda f: self.timed("envelope", f))
         _swap(worker.DeliveryWork, "_claim", lambda f: self.timed("claim", f))
         _swap(results, "judge", lambda f: self.timed("judge", f))
         _swap(results, "record", lambda f: self.timed("record", f))
@@ -67,6 +67,7 @@ class Clocks:
         """Return CPU seconds by part; `other` is the rest of `process_seconds`."""
         found = dict(self.seconds)
         found["record"] += found.pop("judge")
+        found["smtp"] -= found["envelope"]
         found["envelope"] -= found["render"] + found["mime"] + found["sign"]
         found["other"] = process_seconds - sum(found.values())
         return found

@@ -1,0 +1,110 @@
+"""Sessions between two messages: kept for a moment, then said goodbye to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from esp.lib.clock import Clock
+from sending.engine.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """How long and how many sessions wait for another message (Postfix keeps them 2 to 5 s).
+
+    `wait_seconds` bounds how long a message waits for room in its lane before it goes back to the
+    queue: it holds a slot of the runner meanwhile.
+    """
+
+    idle_seconds: float = 5.0
+    max_idle: int = 500
+    wait_seconds: float = 3.0
+
+
+class IdleSessions:
+    """Sessions that have sent a message and wait for the next; the latest is used first.
+
+    They are kept by a key: only a message with the same key may use them.
+    """
+
+    def __init__(self, settings: PoolSettings, *, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._sessions: OrderedDict[Session, Hashable] = OrderedDict()
+        self._by_key: dict[Hashable, list[Session]] = {}
+        self._sweep: asyncio.TimerHandle | None = None
+        self._goodbyes: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def take(self, key: Hashable) -> Session | None:
+        """Return a session that still looks alive, or None; it belongs to the caller now."""
+        while waiting := self._by_key.get(key):
+            session = waiting[-1]
+            self._remove(session)
+            # The loop may have stood still between two slices, so the sweep alone is no proof.
+            idle = self._clock.monotonic() - session.idle_since
+            if session.is_open and idle < self._settings.idle_seconds:
+                return session
+            self._say_goodbye(session)
+        return None
+
+    def put(self, key: Hashable, session: Session) -> None:
+        """Keep `session` for the next message; with too many, the longest waiting one goes."""
+        session.idle_since = self._clock.monotonic()
+        self._sessions[session] = key
+        self._by_key.setdefault(key, []).append(session)
+        if self._sweep is None:
+            self._sweep_in(self._settings.idle_seconds)
+        if len(self._sessions) > self._settings.max_idle:
+            self._expire(next(iter(self._sessions)))
+
+    async def close(self) -> None:
+        """Say goodbye to all and wait until their sockets are closed."""
+        for session in list(self._sessions):
+            self._expire(session)
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+        await asyncio.gather(*self._goodbyes)
+
+    def _sweep_in(self, seconds: float) -> None:
+        self._sweep = asyncio.get_running_loop().call_later(seconds, self._sweep_now)
+
+    def _sweep_now(self) -> None:
+        """End what has waited too long; they stand in the order in which they came.
+
+        One timer for all: a busy session is taken and put back a thousand times a second.
+        """
+        self._sweep = None
+        oldest = self._clock.monotonic() - self._settings.idle_seconds
+        while self._sessions:
+            session = next(iter(self._sessions))
+            left = session.idle_since - oldest
+            if left > 0:
+                self._sweep_in(left)
+                return
+            self._expire(session)
+
+    def _expire(self, session: Session) -> None:
+        self._remove(session)
+        self._say_goodbye(session)
+
+    def _remove(self, session: Session) -> None:
+        key = self._sessions.pop(session)
+        waiting = self._by_key[key]
+        if waiting[-1] is session:
+            waiting.pop()
+        else:
+            waiting.remove(session)
+        if not waiting:
+            del self._by_key[key]
+
+    def _say_goodbye(self, session: Session) -> None:
+        task = asyncio.create_task(session.quit())
+        self._goodbyes.add(task)
+        task.add_done_callback(self._goodbyes.discard)
