@@ -22,6 +22,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("developers/keys/", include("tenants.apikeys.urls")),
     path("operator/", include("esp.console.urls")),
     path("operator/", include("deliverability.ips.urls")),
+    path("operator/", include("deliverability.alerts.urls")),
     path("templates/", include("sending.content.urls")),
     path("previews/", include("sending.previews.urls")),
     path("api/v1/", include("esp.api")),

@@ -96,7 +96,11 @@ SECTIONS: Final[tuple[Section, ...]] = (
         "operator",
         "Operator",
         "server-cog",
-        (Entry("operator-tenants", "Tenants"), Entry("operator-ips", "IPs and pools")),
+        (
+            Entry("operator-tenants", "Tenants"),
+            Entry("operator-ips", "IPs and pools"),
+            Entry("operator-alerts", "Alerts"),
+        ),
         group="more",
     ),
     Section(
