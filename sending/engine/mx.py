@@ -11,6 +11,7 @@ from typing import Literal
 
 import dns.asyncresolver
 import dns.exception
+import dns.flags
 import dns.name
 import dns.rdatatype
 import dns.resolver
@@ -46,6 +47,9 @@ class MxSettings:
     failure_ttl_seconds: float = 10.0
     allow_private: bool = False
     own_addresses: frozenset[str] = frozenset()
+    # The name servers check DNSSEC, and nobody can change their answers on the way to us (RFC 7672
+    # section 2.1.1): only then their AD flag says anything.
+    validates: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class _Found:
     records: tuple[str, ...] = ()
     ttl: float = 0.0
     text: str = ""
+    is_secure: bool = False
 
 
 class MxResolver:
@@ -75,6 +80,9 @@ class MxResolver:
         self._resolver.port = settings.port
         self._resolver.timeout = settings.timeout_seconds
         self._resolver.lifetime = settings.lifetime_seconds
+        if settings.validates:
+            self._resolver.use_edns(0, dns.flags.DO, 1232)
+            self._resolver.flags = dns.flags.RD | dns.flags.AD
 
     async def close(self) -> None:
         """Stop the look-ups under way."""
@@ -115,7 +123,22 @@ class MxResolver:
         if found.status == "empty":
             return AddressAnswer(host, text=f"{host} has no IPv{version} address.")
         chosen = self._rng.sample(found.records, len(found.records))[: self._settings.max_addresses]
-        return AddressAnswer(host, tuple(Address(ip, self._refusal(ip)) for ip in chosen))
+        addresses = tuple(Address(ip, self._refusal(ip)) for ip in chosen)
+        return AddressAnswer(host, addresses, is_secure=found.is_secure)
+
+    async def texts(self, name: str) -> tuple[str, ...]:
+        """Return the TXT records of `name`, the strings of each joined; none when DNS fails."""
+        return (await self._look_up(name, "TXT")).records
+
+    async def tlsa(self, host: str, port: int) -> tuple[str, ...] | None:
+        """Return the secure TLSA records of `host`, () when there are none; None: not to be known.
+
+        RFC 7672 section 2.1.1: without the answer, or with a bogus one, the host must be left out.
+        """
+        found = await self._look_up(f"_{port}._tcp.{host}", "TLSA")
+        if found.status == "temporary":
+            return None
+        return found.records if found.is_secure else ()
 
     def _explicit(self, name: str, found: _Found) -> MxAnswer:
         hosts = []
@@ -127,7 +150,7 @@ class MxResolver:
             # RFC 7505: a lone MX of "." says that the domain accepts no mail at all. Among other
             # records it is a mistake, and the others are used.
             return _no_mail(name, f"The domain {name} accepts no mail (null MX, RFC 7505).")
-        return MxAnswer(name, self._ordered(hosts))
+        return MxAnswer(name, self._ordered(hosts), is_secure=found.is_secure)
 
     async def _implicit(self, name: str) -> MxAnswer:
         """No MX: the domain's own address is its mail server (RFC 5321 section 5.1)."""
@@ -192,7 +215,8 @@ class MxResolver:
             return _Found("temporary", text=f"{type(error).__name__}: {error}")
         if answer.rrset is None:
             return _Found("empty")
-        return _Found("found", _records(answer), float(answer.rrset.ttl))
+        is_secure = self._settings.validates and bool(answer.response.flags & dns.flags.AD)
+        return _Found("found", _records(answer), float(answer.rrset.ttl), is_secure=is_secure)
 
 
 def is_public(ip: IpAddress) -> bool:
@@ -213,6 +237,10 @@ def _records(answer: dns.resolver.Answer) -> tuple[str, ...]:
             else f"{record.preference} "
             for record in answer
         )
+    if answer.rdtype == dns.rdatatype.TXT:
+        return tuple(b"".join(record.strings).decode("utf-8", "replace") for record in answer)
+    if answer.rdtype == dns.rdatatype.TLSA:
+        return tuple(record.to_text() for record in answer)
     return tuple(record.address for record in answer)
 
 

@@ -209,7 +209,7 @@ class MxAnswer:
     """Where a domain's mail goes, or why it cannot go.
 
     Either `hosts` has at least one entry, in the order to try, or `kind` and `classification` say
-    what to do with mail for this domain.
+    what to do with mail for this domain. `is_secure`: DNSSEC proves the answer.
     """
 
     domain: str
@@ -217,6 +217,7 @@ class MxAnswer:
     kind: Literal["deferred", "bounced"] | None = None
     classification: str = ""
     text: str = ""
+    is_secure: bool = False
 
     @property
     def site(self) -> str:
@@ -244,6 +245,7 @@ class AddressAnswer:
     addresses: tuple[Address, ...] = ()
     is_missing: bool = False
     text: str = ""
+    is_secure: bool = False
 
     @property
     def is_unusable(self) -> bool:

@@ -20,10 +20,14 @@ Fault = Literal["servfail", "drop", "truncate"]
 
 @dataclass
 class DnsSink:
-    """`records` maps "name TYPE" to record texts; `faults` maps a name to what goes wrong."""
+    """`records` maps "name TYPE" to record texts; `faults` maps a name to what goes wrong.
+
+    Answers about names in `secure` carry the AD flag, as from a resolver that checks DNSSEC.
+    """
 
     records: dict[str, list[str]] = field(default_factory=dict)
     faults: dict[str, Fault] = field(default_factory=dict)
+    secure: set[str] = field(default_factory=set)
     questions: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     over_tcp: int = 0
     ttl: int = 60
@@ -68,6 +72,8 @@ class DnsSink:
             response.flags |= dns.flags.TC
         else:
             self._fill(response, name, kind)
+            if name in self.secure:
+                response.flags |= dns.flags.AD
         return response.to_wire()
 
     def _fill(self, response: dns.message.Message, name: str, kind: str) -> None:
