@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cached_property
-
-from markupsafe import escape
+from functools import cached_property, partial
 
 from sending.content.errors import ContentError
 from sending.content.liquid import Template, compile_template
@@ -34,8 +32,18 @@ class Renderer:
     def __init__(self, compiled: CompiledContent) -> None:
         self.compiled = compiled
         self._subject = compile_template(compiled.subject, html=False)
-        self._html = compile_template(compiled.html, html=True) if compiled.html else None
-        self._text = compile_template(compiled.text, html=False)
+
+    @cached_property
+    def _html(self) -> tuple[Template, Template] | None:
+        """The HTML without and with the pixel."""
+        html = self.compiled.html
+        if not html:
+            return None
+        return compile_template(html, html=True), compile_template(html, html=True, pixel=True)
+
+    @cached_property
+    def _text(self) -> Template:
+        return compile_template(self.compiled.text, html=False)
 
     @cached_property
     def _links(self) -> tuple[Template, ...]:
@@ -46,7 +54,30 @@ class Renderer:
 
         The subject is one line whatever the values hold.
         """
-        variables = _variables(context)
+        variables = variables_of(context)
+        fill = partial(
+            Template.render,
+            variables=variables,
+            link_writer=self._link_writer(variables, context),
+            pixel_url=context.pixel_url or "",
+            now=context.now,
+        )
+        html = self._html
+        return Rendered(
+            subject=self.subject(variables, context),
+            html=fill(html[bool(context.pixel_url)]) if html else None,
+            text=tidy(fill(self._text)),
+        )
+
+    def subject(self, variables: Mapping[str, object], context: RenderContext) -> str:
+        """Return the subject on one line."""
+        subject = self._subject.render(variables, now=context.now)
+        return _CONTROL.sub(" ", subject).strip()
+
+    def _link_writer(
+        self, variables: Mapping[str, object], context: RenderContext
+    ) -> Callable[[int], str]:
+        """Return a function with a link's address, which is made once for all parts."""
         urls: dict[int, str] = {}
 
         def link(index: int) -> str:
@@ -59,22 +90,7 @@ class Renderer:
                 urls[index] = url
             return url
 
-        subject = self._subject.render(variables, now=context.now)
-        return Rendered(
-            subject=_CONTROL.sub(" ", subject).strip(),
-            html=self._render_html(variables, link, context),
-            text=_tidy(self._text.render(variables, link_writer=link, now=context.now)),
-        )
-
-    def _render_html(
-        self, variables: Mapping[str, object], link: Callable[[int], str], context: RenderContext
-    ) -> str | None:
-        if self._html is None:
-            return None
-        html = self._html.render(
-            variables, link_writer=lambda index: str(escape(link(index))), now=context.now
-        )
-        return _with_pixel(html, context.pixel_url) if context.pixel_url else html
+        return link
 
     def link_target(self, index: int, context: RenderContext) -> str:
         """Return where link `index` leads for this recipient.
@@ -84,7 +100,7 @@ class Renderer:
         """
         if not 0 <= index < len(self._links):
             raise ContentError("There is no such link.", code="link-unknown")
-        return self._target(index, _variables(context), context)
+        return self._target(index, variables_of(context), context)
 
     def _target(self, index: int, variables: Mapping[str, object], context: RenderContext) -> str:
         url = self._links[index].render(variables, now=context.now).strip()
@@ -102,7 +118,7 @@ class Renderer:
             return "#"
 
 
-def _variables(context: RenderContext) -> dict[str, object]:
+def variables_of(context: RenderContext) -> dict[str, object]:
     """Attributes stand at top level and under `contact`; the product's own names win."""
     return {
         **context.variables,
@@ -114,19 +130,9 @@ def _variables(context: RenderContext) -> dict[str, object]:
     }
 
 
-def _tidy(text: str) -> str:
+def tidy(text: str) -> str:
     """Close the gaps that conditions without effect leave: at most one empty line, no blank end."""
     return _GAPS.sub("\n\n", text).strip("\n") + "\n"
-
-
-def _with_pixel(html: str, url: str) -> str:
-    image = (
-        f'<img src="{escape(url)}" width="1" height="1" alt="" border="0" '
-        'style="display:block;width:1px;height:1px;border:0">'
-    )
-    # values are escaped, so the last "</body>" is the compiler's own
-    head, end, tail = html.rpartition("</body>")
-    return f"{head}{image}{end}{tail}" if end else f"{html}{image}"
 
 
 def render(compiled: CompiledContent, context: RenderContext) -> Rendered:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,10 +64,24 @@ def write_people(path: Path, *, rows: int, domains: int, flawed: bool, seed: int
                     f"Reader{number - 1000}@{domain_of(number - 1000, domains)}",
                     repeats + 1,
                 )
-            writer.writerow(
-                (address, first, last, chance.choice(_CITIES), chance.choice(_COMPANIES),
-                 chance.choice(("gold", "silver", "free")), chance.randrange(5000),
-                 ",".join(chance.sample(_INTERESTS, 3)), f"2027-{chance.randrange(1, 13):02d}-15",
-                 f"SPRING{chance.randrange(10_000):04d}")
-            )  # fmt: skip
+            writer.writerow((address, first, last, *_facts(chance)))
     return People(rows, bad, repeats)
+
+
+def _facts(chance: random.Random) -> tuple[str | int, ...]:
+    """Return the columns after the names."""
+    return (
+        chance.choice(_CITIES), chance.choice(_COMPANIES),
+        chance.choice(("gold", "silver", "free")), chance.randrange(5000),
+        ",".join(chance.sample(_INTERESTS, 3)), f"2027-{chance.randrange(1, 13):02d}-15",
+        f"SPRING{chance.randrange(10_000):04d}",
+    )  # fmt: skip
+
+
+def people(rows: int, *, seed: int = 1) -> Iterator[dict[str, str | int]]:
+    """Yield the attributes of `rows` people as messages carry them."""
+    chance = random.Random(seed)  # noqa: S311 (test data)
+    for number in range(rows):
+        address = f"reader{number}@{domain_of(number, 20)}"
+        names = chance.choice(_FIRST), chance.choice(_LAST)
+        yield dict(zip(COLUMNS, (address, *names, *_facts(chance)), strict=True))

@@ -1,4 +1,4 @@
-"""`manage.py bench import|delivery`: measure this machine; one line of JSON at the end.
+"""`manage.py bench import|delivery|bytes`: measure this machine; one line of JSON at the end.
 
 Starts servers of its own (`esp.stack.benchmark`) and leaves nothing behind.
 """
@@ -15,6 +15,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from sending.management.bench import reads, worker
 from sending.management.bench.delivery import Options, bench_delivery
 from sending.management.bench.imports import bench_import
+from sending.management.bench.message_bytes import bench_bytes
 from sending.management.bench.signing import cores
 
 _MARK = "MAILWRIGHT_BENCH"  # set by `esp.stack.benchmark`, which starts the servers
@@ -33,7 +34,9 @@ class Command(BaseCommand):
         delivery.add_argument("--sign", choices=["rsa", "both", "none"], default="rsa")
         delivery.add_argument("--workers", type=int, default=cores())
         delivery.add_argument("--profile", action="store_true", help="top functions on stderr")
-        for bench in (imports, delivery):
+        making = kinds.add_parser("bytes", help="the bytes of a message: CPU time of each part")
+        making.add_argument("--messages", type=int, default=5000)
+        for bench in (imports, delivery, making):
             bench.add_argument("--json", action="store_true", help="nothing but the line of JSON")
         # Processes that the two start themselves.
         reading = kinds.add_parser("reads")
@@ -58,6 +61,8 @@ class Command(BaseCommand):
                     profile=options["profile"],
                 )
                 self._report(bench_delivery(asked, self.stderr.write))
+            case "bytes":
+                self._report(bench_bytes(messages=options["messages"]))
             case "reads":
                 self.stdout.write(json.dumps(reads.measure(options["tenant"], options["list"])))
             case "worker":
