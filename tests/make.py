@@ -233,5 +233,7 @@ def ip_address(pool: IpPool, address: str = "", **fields: Any) -> IpAddress:
     return IpAddress.objects.create(pool=pool, address=address, **fields)
 
 
-def pool_rule(tenant: Tenant, pool: IpPool, stream: str = IpPool.Purpose.BROADCAST) -> PoolRule:
-    return PoolRule.unscoped.create(tenant=tenant, pool=pool, stream=stream)
+def pool_rule(
+    tenant: Tenant, pool: IpPool, stream: str = IpPool.Purpose.BROADCAST, **fields: Any
+) -> PoolRule:
+    return PoolRule.unscoped.create(tenant=tenant, pool=pool, stream=stream, **fields)

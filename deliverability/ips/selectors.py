@@ -9,61 +9,129 @@ from typing import Literal, overload
 from django.conf import settings
 from django.db.models import Count, Prefetch, Q, QuerySet
 
-from deliverability.ips.models import IpAddress, IpPool, PoolRule
-from deliverability.ips.types import SourceIp
+from deliverability.ips.models import DeliveryNode, IpAddress, IpPool, PoolRule
+from deliverability.ips.nodes import this_node
+from deliverability.ips.types import RankedSource, SourceIp
+from deliverability.ips.ways import Picture, first_level, take_picture, ways_from, why_none
 from tenants.scoping.context import scope
 
-__all__ = ["SourceIp", "forget_sources", "pool_rules_of", "pools_with_addresses", "sources_for"]
+__all__ = [
+    "RankedSource",
+    "SourceIp",
+    "forget_sources",
+    "nodes_with_addresses",
+    "pool_rules_of",
+    "pools_with_addresses",
+    "sources_for",
+    "ways_out",
+    "why_no_source",
+]
 
-# A change by the operator reaches every delivery process within this time.
+# A change by the operator, or a node's death, reaches every delivery process within this time.
 _KEEP_SECONDS = 30.0
-_kept: dict[tuple[uuid.UUID, str], tuple[float, list[SourceIp]]] = {}
+_KEEP_EMPTY_SECONDS = 5.0
+_Key = tuple[uuid.UUID, str, uuid.UUID | None]
+_Ways = tuple[RankedSource, ...]
+_kept: dict[_Key, tuple[float, _Ways]] = {}
+_picture: tuple[float, Picture] | None = None
+_KEEP_KEYS = 50_000
 
 
 @overload
-def sources_for(tenant_id: uuid.UUID, stream: str) -> list[SourceIp]: ...
+def ways_out(
+    tenant_id: uuid.UUID, stream: str, domain_id: uuid.UUID | None, *, load: Literal[True] = True
+) -> _Ways: ...
 @overload
-def sources_for(tenant_id: uuid.UUID, stream: str, *, load: Literal[True]) -> list[SourceIp]: ...
-@overload
-def sources_for(tenant_id: uuid.UUID, stream: str, *, load: bool) -> list[SourceIp] | None: ...
+def ways_out(
+    tenant_id: uuid.UUID, stream: str, domain_id: uuid.UUID | None, *, load: bool
+) -> _Ways | None: ...
 
 
-def sources_for(tenant_id: uuid.UUID, stream: str, *, load: bool = True) -> list[SourceIp] | None:
-    """Return the addresses that mail of `stream` may leave from; never an empty list.
+def ways_out(
+    tenant_id: uuid.UUID, stream: str, domain_id: uuid.UUID | None, *, load: bool = True
+) -> _Ways | None:
+    """Return the sources of this node that mail of `stream` from `domain_id` may leave from.
 
-    The pool of the tenant's rule, else the shared pools of that stream, else those of any stream;
-    active addresses only. Where none is active, one unbound source: the operating system's choice.
-    Kept for 30 seconds in the process; with `load=False` only what is kept is returned, else None
-    (for event loops, which must not ask the database).
+    The rule for (tenant, stream, domain) counts, else (tenant, stream), else the shared pools of
+    the stream, else those of any stream; a tenant with a rule never falls to shared pools. Rank 0
+    is the pool, higher ranks where it overflows to: offered when no live node has an active address
+    of the ranks before ("unavailable"), or always ("full": tried when the ranks before have no
+    room). Where nobody has entered an address, one unbound source: the system's choice.
+
+    Empty: leave the mail to another node, or let it wait when `why_no_source` has a reason. Kept
+    for 30 seconds (5 when empty) in the process; with `load=False` only what is kept is returned,
+    else None (for event loops, which must not ask the database).
     """
-    key = (tenant_id, stream)
+    key = (tenant_id, stream, domain_id)
+    now = time.monotonic()
     kept = _kept.get(key)
-    if kept is not None and time.monotonic() - kept[0] < _KEEP_SECONDS:
+    if kept is not None and now < kept[0]:
         return kept[1]
     if not load:
         return None
-    found = _load(tenant_id, stream)
-    _kept[key] = (time.monotonic(), found)
+    found = _load(tenant_id, stream, domain_id)
+    if len(_kept) >= _KEEP_KEYS:
+        _kept.clear()
+    _kept[key] = (now + (_KEEP_SECONDS if found else _KEEP_EMPTY_SECONDS), found)
     return found
+
+
+def _load(tenant_id: uuid.UUID, stream: str, domain_id: uuid.UUID | None) -> _Ways:
+    picture = _recent_picture()
+    rule = _rule_for(tenant_id, stream, domain_id)
+    if rule is not None and rule not in picture.pools:  # made within the last seconds
+        picture = take_picture()
+    first = first_level(picture, rule, stream)
+    if not first:
+        unbound = SourceIp(None, "", f"mail.{settings.PRODUCT_DOMAIN}")
+        return (RankedSource(source=unbound, rank=0, weight=1, pool=""),)
+    return ways_from(picture, first, this_node())
+
+
+def _recent_picture() -> Picture:
+    """Return pools and nodes as they were seconds ago: the same for all tenants."""
+    global _picture  # noqa: PLW0603 (the process's one picture)
+    now = time.monotonic()
+    if _picture is None or now - _picture[0] >= _KEEP_EMPTY_SECONDS:
+        _picture = (now, take_picture())
+    return _picture[1]
+
+
+def _rule_for(tenant_id: uuid.UUID, stream: str, domain_id: uuid.UUID | None) -> uuid.UUID | None:
+    """Return the pool that the tenant's rules choose: the domain's first, then the stream's own."""
+    with scope(tenant_id):
+        rows = PoolRule.objects.filter(stream__in=[stream, IpPool.Purpose.ANY]).filter(
+            Q(domain_id=domain_id) | Q(domain_id=None)
+        )
+        found = {(row.domain_id, row.stream): row.pool_id for row in rows}
+    for domain in (domain_id, None):
+        for purpose in (stream, IpPool.Purpose.ANY):
+            if (domain, purpose) in found:
+                return found[(domain, purpose)]
+    return None
+
+
+def why_no_source(tenant_id: uuid.UUID, stream: str, domain_id: uuid.UUID | None) -> str:
+    """Return why no node can send this mail now, in words for people; "" when one can.
+
+    Asks the database: for pages, and for the reason that a held message gets.
+    """
+    picture = take_picture()
+    first = first_level(picture, _rule_for(tenant_id, stream, domain_id), stream)
+    return why_none(picture, first) if first else ""
+
+
+def sources_for(tenant_id: uuid.UUID, stream: str, *, load: bool = True) -> list[SourceIp] | None:
+    """Return the sources of the lowest rank, whatever the domain; see `ways_out`."""
+    ways = ways_out(tenant_id, stream, None, load=load)
+    return None if ways is None else [way.source for way in ways if way.rank == ways[0].rank]
 
 
 def forget_sources() -> None:
     """Drop what this process has kept."""
+    global _picture  # noqa: PLW0603
     _kept.clear()
-
-
-def _load(tenant_id: uuid.UUID, stream: str) -> list[SourceIp]:
-    streams = [stream, IpPool.Purpose.ANY]
-    with scope(tenant_id):
-        rules = dict(PoolRule.objects.filter(stream__in=streams).values_list("stream", "pool_id"))
-        tries = [Q(pool_id=rules[name]) for name in streams if name in rules]
-        tries += [Q(pool__is_shared=True, pool__purpose=name) for name in streams]
-        for condition in tries:
-            rows = IpAddress.objects.filter(condition, status=IpAddress.Status.ACTIVE)
-            found = [SourceIp(row.pk, row.address, row.ehlo_name) for row in rows.order_by("id")]
-            if found:
-                return found
-    return [SourceIp(None, "", f"mail.{settings.PRODUCT_DOMAIN}")]
+    _picture = None
 
 
 def pools_with_addresses() -> QuerySet[IpPool]:
@@ -76,4 +144,18 @@ def pools_with_addresses() -> QuerySet[IpPool]:
 def pool_rules_of(tenant_id: uuid.UUID) -> list[PoolRule]:
     """Return a tenant's rules with their pools."""
     with scope(tenant_id):
-        return list(PoolRule.objects.select_related("pool").order_by("stream"))
+        rows = PoolRule.objects.select_related("pool", "domain")
+        return list(rows.order_by("stream", "domain__name"))
+
+
+def nodes_with_addresses() -> list[tuple[DeliveryNode, list[IpAddress]]]:
+    """Return each node that is known or owns an address, with what it owns, by name.
+
+    A node that has never given a sign of life has no `seen_at`.
+    """
+    owned: dict[str, list[IpAddress]] = {}
+    for row in IpAddress.objects.exclude(node="").select_related("pool").order_by("address"):
+        owned.setdefault(row.node, []).append(row)
+    known = {node.name: node for node in DeliveryNode.objects.all()}
+    names = sorted(known | owned)
+    return [(known.get(name) or DeliveryNode(name=name), owned.get(name, [])) for name in names]

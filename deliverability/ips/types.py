@@ -13,3 +13,17 @@ class SourceIp:
     id: uuid.UUID | None
     address: str
     ehlo_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RankedSource:
+    """A source IP as one way out: rank 0 is the pool itself, each overflow pool one more.
+
+    `weight` is its share among the sources of its rank; `pool` is the pool's name ("" when the
+    operating system chooses).
+    """
+
+    source: SourceIp
+    rank: int
+    weight: int
+    pool: str

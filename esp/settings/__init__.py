@@ -241,9 +241,14 @@ TRACKING_TARGET = f"track.{PRODUCT_DOMAIN}"
 FEEDBACK_DOMAIN = f"bounces.{PRODUCT_DOMAIN}"
 SIMULATOR_URL = ENV.simulator_url
 DELIVERY_CONCURRENCY = ENV.delivery_concurrency
-DELIVERY_SLICE_SECONDS = 10.0
-DELIVERY_LEASE_SECONDS = 180
+DELIVERY_SLICE_SECONDS = ENV.delivery_slice_seconds
+# Longer than a slice with its grace: a lease that ends under its worker's hands doubles messages.
+DELIVERY_LEASE_SECONDS = ENV.delivery_lease_seconds
 DELIVERY_PUMPS = ENV.delivery_pumps  # delivery tasks a stream that go round at once
+DELIVERY_NODE = ENV.delivery_node
+DELIVERY_NODE_DEAD_SECONDS = ENV.delivery_node_dead_seconds
+QUEUE_LIMIT = ENV.queue_limit
+QUEUE_LIMIT_PER_TENANT = ENV.queue_limit_per_tenant
 
 LOGGING = {
     "version": 1,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,12 @@ class Environment:
     api_rate: int
     send_rate: int
     delivery_pumps: int
+    delivery_slice_seconds: float
+    delivery_lease_seconds: int
+    delivery_node: str
+    delivery_node_dead_seconds: int
+    queue_limit: int
+    queue_limit_per_tenant: int
 
     def database_for(self, process: str) -> dict[str, Any]:
         """Return Django's database entry for `web`, `worker` or `owner`."""
@@ -150,6 +157,20 @@ def _read(env: Env) -> Environment:
         api_rate=env.int("API_RATE", 50, validate=validate.Range(min=1)),
         send_rate=env.int("SEND_RATE", 100, validate=validate.Range(min=1)),
         delivery_pumps=env.int("DELIVERY_PUMPS", 2),
+        delivery_slice_seconds=env.float(
+            "DELIVERY_SLICE_SECONDS", 10.0, validate=validate.Range(min=0.5, max=60)
+        ),
+        delivery_lease_seconds=env.int(
+            "DELIVERY_LEASE_SECONDS", 180, validate=validate.Range(min=10)
+        ),
+        delivery_node=(env.str("DELIVERY_NODE", "") or socket.gethostname())[:100],
+        delivery_node_dead_seconds=env.int(
+            "DELIVERY_NODE_DEAD_SECONDS", 60, validate=validate.Range(min=5)
+        ),
+        queue_limit=env.int("QUEUE_LIMIT", 20_000_000, validate=validate.Range(min=1)),
+        queue_limit_per_tenant=env.int(
+            "QUEUE_LIMIT_PER_TENANT", 1_000_000, validate=validate.Range(min=1)
+        ),
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from django.test import Client
 
 from deliverability.ips.models import IpAddress, IpPool, PoolRule
-from deliverability.ips.selectors import forget_sources, sources_for
+from deliverability.ips.selectors import forget_sources, ways_out
 from tenants.audit.models import AuditEntry
 from tests import make
 from tests.cast import Cast
@@ -23,11 +23,12 @@ def nothing_kept() -> Iterator[None]:
 
 def addresses(cast: Cast, stream: str = "broadcast") -> set[str]:
     forget_sources()
-    return {source.address for source in sources_for(cast.acme.pk, stream)}
+    return {way.source.address for way in ways_out(cast.acme.pk, stream, None)}
 
 
 def test_without_pools_the_system_chooses(cast: Cast) -> None:
-    (source,) = sources_for(cast.acme.pk, "broadcast")
+    (way,) = ways_out(cast.acme.pk, "broadcast", None)
+    source = way.source
     assert (source.id, source.address) == (None, "")
     assert "." in source.ehlo_name
 
@@ -57,9 +58,9 @@ def test_only_active_addresses_send(cast: Cast, status: str) -> None:
 
 
 def test_what_is_kept_is_there_without_the_database(cast: Cast) -> None:
-    assert sources_for(cast.acme.pk, "broadcast", load=False) is None
-    found = sources_for(cast.acme.pk, "broadcast")
-    assert sources_for(cast.acme.pk, "broadcast", load=False) == found
+    assert ways_out(cast.acme.pk, "broadcast", None, load=False) is None
+    found = ways_out(cast.acme.pk, "broadcast", None)
+    assert ways_out(cast.acme.pk, "broadcast", None, load=False) == found
 
 
 def test_an_operator_adds_a_pool_and_an_address(operator: Client) -> None:
@@ -104,7 +105,7 @@ def test_an_address_is_drained(operator: Client, cast: Cast) -> None:
     assert operator.post(f"/operator/ips/{row.public_id}/", fields).status_code == 302
     row.refresh_from_db()
     assert row.status == IpAddress.Status.DRAINING
-    assert addresses(cast) == {""}
+    assert addresses(cast) == set()  # and not by the system's choice, which may be the same
 
 
 def test_a_tenants_stream_gets_a_pool_and_loses_it(operator: Client, cast: Cast) -> None:
