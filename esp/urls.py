@@ -23,6 +23,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("operator/", include("esp.console.urls")),
     path("operator/", include("deliverability.ips.urls")),
     path("operator/", include("deliverability.alerts.urls")),
+    path("operator/", include("deliverability.tls.urls")),
     path("templates/", include("sending.content.urls")),
     path("previews/", include("sending.previews.urls")),
     path("api/v1/", include("esp.api")),

@@ -99,6 +99,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
         (
             Entry("operator-tenants", "Tenants"),
             Entry("operator-ips", "IPs and pools"),
+            Entry("operator-tls", "TLS"),
             Entry("operator-alerts", "Alerts"),
         ),
         group="more",

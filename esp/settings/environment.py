@@ -37,6 +37,7 @@ class Environment:
     system_from: str
     smtp_port: int
     dns_resolvers: list[str]
+    dns_validates: bool
     allow_private_mx: bool
     retry_profile: str
     inbound_listen: str
@@ -141,6 +142,7 @@ def _read(env: Env) -> Environment:
         system_from=env.str("SYSTEM_FROM", "") or f"Mailwright <no-reply@{product_domain}>",
         smtp_port=env.int("SMTP_PORT", 25, validate=validate.Range(min=1, max=65535)),
         dns_resolvers=_texts(env, "DNS_RESOLVERS"),
+        dns_validates=env.bool("DNS_VALIDATES", False),
         allow_private_mx=env.bool("ALLOW_PRIVATE_MX", demo or testing),
         retry_profile=env.str(
             "RETRY_PROFILE",

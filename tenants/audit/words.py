@@ -23,6 +23,8 @@ _SENTENCES: Final[dict[str, str]] = {
     "domains.remove": "removed the sending domain",
     "ips.assign_pool": "assigned an IP pool to",
     "ips.unassign_pool": "took the IP pool from",
+    "tls.release": "takes plain TLS again for mail to",
+    "tls.require": "demands verified TLS for mail to",
 }
 _ROOMS: Final[dict[str, str]] = {
     "apikeys": "API key",
