@@ -40,7 +40,7 @@ _BEFORE_TRIGGER = re.compile(
 )
 # The header's name in a reply's text: seconds unless a unit follows (RFC 9110 section 10.2.3).
 _HEADER = re.compile(
-    r"\bretry[-_ ]?(?:after|in)\s?[:=]?\s?(?P<number>\d{1,7})(?![\d.:/-])\s?(?:" + _UNIT + ")?",
+    r"\bretry(?:[-_ ]?(?:after|in)\s?[:=]?|\s?=)\s?(?P<number>\d{1,7})(?![\d.:/-])\s?(?:" + _UNIT + ")?",
     re.IGNORECASE,
 )
 # "retry in 00:04:59", as greylisting daemons count down.
@@ -71,6 +71,8 @@ def _on_the_clock(text: str) -> float | None:
     match = _CLOCK.search(text)
     # A time of day ("until 14:05 UTC") is no count-down: without a zone nobody knows what it means.
     if match is None or match["half"] or re.search(r"\b(?:at|until|till)\b", match[0], re.I):
+        return None
+    if match["hours"] is None and not re.search(r"\bin \d+:\d\d$", match[0], re.I):
         return None
     return 3600.0 * int(match["hours"] or 0) + 60.0 * int(match["minutes"]) + int(match["seconds"])
 

@@ -31,7 +31,7 @@ __all__ = [
     "load_shaping",
 ]
 
-SHIPPED = "shaping.toml"
+SHIPPED = ("sites.toml", "shaping.toml")
 OWN = "your own shaping file"
 
 
@@ -105,16 +105,19 @@ def load_shaping(
     hours are seconds. Raises ShapingInvalid naming file, line and reason of everything wrong.
     """
     draft = Draft()
-    if text is None:
-        text = (resources.files("sending.engine") / "data" / SHIPPED).read_text("utf-8")
-    _add(draft, text, name=SHIPPED)
+    files = shipped_files() if text is None else {SHIPPED[-1]: text}
+    for name, content in files.items():
+        read_file(content, name=name, draft=draft)
+    _refuse(draft.problems)
+    _refuse(check(draft, only_files=tuple(files)))
     if extra is not None:
-        _add(draft, extra, name=OWN)
+        read_file(extra, name=OWN, draft=draft)
+        _refuse(draft.problems)
         # An operator's rules come first; what they overtake then is their decision.
         own = [rule for rule in draft.rules.values() if draft.places["rule", rule.id].file == OWN]
         draft.rules = {rule.id: rule for rule in (*own, *draft.rules.values())}
-        _refuse(check(draft, only_file=OWN))
-    assert draft.default is not None
+        _refuse(check(draft, only_files=(OWN,)))
+    assert draft.default is not None  # `check` has seen to it
     return Shaping(
         default=draft.default,
         sites=draft.sites.values(),
@@ -123,13 +126,10 @@ def load_shaping(
     )
 
 
-def _add(draft: Draft, text: str, *, name: str) -> None:
-    read_file(text, name=name, draft=draft)
-    if draft.default is None and not draft.problems:
-        draft.problems.append(Problem(name, 1, "the [default] limits are missing"))
-    _refuse(draft.problems)
-    if name == SHIPPED:
-        _refuse(check(draft, only_file=name))
+def shipped_files() -> dict[str, str]:
+    """Return the text of the shipped files by name."""
+    data = resources.files("sending.engine") / "data"
+    return {name: (data / name).read_text("utf-8") for name in SHIPPED}
 
 
 def _refuse(problems: list[Problem]) -> None:

@@ -40,9 +40,11 @@ def first_match(
     return None
 
 
-def check(draft: Draft, *, only_file: str) -> list[Problem]:
-    """Return what is wrong with the sites, and with the rules that stand in `only_file`."""
-    return [*_overlaps(draft), *_recorded_hosts(draft), *_rules(draft, only_file)]
+def check(draft: Draft, *, only_files: tuple[str, ...]) -> list[Problem]:
+    """Return what is wrong with the sites, and with the rules that stand in `only_files`."""
+    if draft.default is None:
+        return [Problem(only_files[0], 1, "the [default] limits are missing")]
+    return [*_overlaps(draft), *_recorded_hosts(draft), *_rules(draft, only_files)]
 
 
 def _overlaps(draft: Draft) -> list[Problem]:
@@ -74,11 +76,11 @@ def _recorded_hosts(draft: Draft) -> list[Problem]:
     return problems
 
 
-def _rules(draft: Draft, only_file: str) -> list[Problem]:
+def _rules(draft: Draft, only_files: tuple[str, ...]) -> list[Problem]:
     problems = []
     for rule in draft.rules.values():
         place = draft.places["rule", rule.id]
-        if place.file != only_file:
+        if place.file not in only_files:
             continue
         for number, site in enumerate(rule.sites):
             if site not in draft.sites:

@@ -271,8 +271,12 @@ class _File:
         self, place: Place, step: Mapping[str, Any], rule: str, title: str
     ) -> Reaction | None:
         kind = step.get("reaction")
+        if kind == "nothing":
+            if extra := [key for key in _STEP_KEYS[1:] if key in step]:
+                self._complain(place, f"nothing takes no {' and no '.join(extra)}", extra[0])
+            return None
         if kind not in REACTION_KINDS:
-            reason = f"reaction {kind!r} is none of {', '.join(REACTION_KINDS)}"
+            reason = f"reaction {kind!r} is none of nothing, {', '.join(REACTION_KINDS)}"
             self._complain(place, reason, "reaction")
             return None
         is_hold = kind.startswith("hold_")
