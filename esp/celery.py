@@ -9,13 +9,19 @@ from __future__ import annotations
 import os
 
 from celery import Celery
+from celery.signals import worker_shutting_down
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "esp.settings")
 os.environ.setdefault("MAILWRIGHT_PROCESS", "worker")
 
 from django.conf import settings
 
+from esp.kit.stopping import ask_to_stop
+
 QUEUES = ("transactional", "broadcast", "feedback", "webhooks", "imports", "default")
+
+# Celery tells the main process alone; the children that deliver share this flag with it.
+worker_shutting_down.connect(ask_to_stop)
 
 app = Celery("mailwright")
 app.set_default()  # for every thread: Celery else makes up an app without broker in the others
@@ -63,6 +69,8 @@ app.conf.update(
         },
         "feedback-sweep": {"task": "feedback.sweep", "schedule": 5.0, "options": {"expires": 5}},
         "feedback-purge": {"task": "feedback.purge", "schedule": 24 * 3600.0},
+        "ips-check-nodes": {"task": "ips.check_nodes", "schedule": 15.0, "options": {"expires": 15}},
+        "ips-check-ptr": {"task": "ips.check_ptr", "schedule": 24 * 3600.0},
         "messages-clear-cancelled": {"task": "messages.clear_cancelled", "schedule": 30.0},
         "messages-purge-idempotency": {
             "task": "messages.purge_idempotency",
@@ -79,6 +87,7 @@ app.autodiscover_tasks(
     [
         "tenants.accounts",
         "deliverability.domains",
+        "deliverability.ips",
         "sending.audience",
         "sending.content",
         "sending.messages",

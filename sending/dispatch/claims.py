@@ -34,9 +34,9 @@ WITH ready AS MATERIALIZED (
 ), turns AS MATERIALIZED (
     SELECT id FROM ready ORDER BY turn, random() LIMIT %(turns)s
 ), due AS MATERIALIZED (
-    SELECT entry.message_id
+    SELECT entry.message_id, entry.worker <> '' AS is_taken_over
     FROM turns CROSS JOIN LATERAL (
-        SELECT message_id FROM sending_queueentry
+        SELECT message_id, worker FROM sending_queueentry
         WHERE batch_id = turns.id AND due_at <= %(now)s AND domain <> ALL(%(avoid)s)
         ORDER BY due_at
         LIMIT (SELECT greatest(1, ceil(%(limit)s::numeric / count(*))) FROM turns)
@@ -47,8 +47,12 @@ WITH ready AS MATERIALIZED (
     UPDATE sending_queueentry entry
     SET due_at = %(lease_end)s, worker = %(worker)s
     FROM due WHERE entry.message_id = due.message_id
-    RETURNING entry.message_id, entry.domain, entry.attempts, entry.expires_at
+    RETURNING entry.message_id, entry.domain, entry.attempts, entry.expires_at, due.is_taken_over
 )
+"""
+
+# What a delivery needs of the messages in `leased`.
+_SELECT_JOBS = """
 SELECT message.id, message.tenant_id, message.batch_id, message.content_id, message.contact_id,
        message.stream, message.recipient, message.recipient_name, message.variables,
        message.created_at,
@@ -59,10 +63,19 @@ SELECT message.id, message.tenant_id, message.batch_id, message.content_id, mess
        (message.contact_id IS NOT NULL AND cardinality(content.list_ids) > 0 AND NOT EXISTS (
             SELECT 1 FROM sending_subscription s
             WHERE s.contact_list_id = ANY(content.list_ids)
-              AND s.contact_id = message.contact_id AND s.status = 'subscribed')) AS has_left
+              AND s.contact_id = message.contact_id AND s.status = 'subscribed')) AS has_left,
+       leased.is_taken_over
 FROM leased
 JOIN sending_message message ON message.id = leased.message_id
 JOIN sending_messagecontent content ON content.id = message.content_id
+"""
+
+
+_WAITING = """
+WITH leased AS (
+    SELECT message_id, domain, attempts, expires_at, false AS is_taken_over
+    FROM sending_queueentry WHERE message_id = ANY(%s)
+)
 """
 
 
@@ -89,6 +102,7 @@ class Job:
     status: str
     suppressed: str | None  # the suppression's reason, when one came after the message was accepted
     has_left: bool  # the contact has left the lists since
+    is_taken_over: bool = False  # another worker's lease on it has run out
 
 
 def claim(
@@ -106,7 +120,7 @@ def claim(
     """
     with connection.cursor() as cursor:
         cursor.execute(
-            _CLAIM,
+            _CLAIM + _SELECT_JOBS,
             {
                 "stream": stream,
                 "limit": limit,
@@ -117,6 +131,13 @@ def claim(
                 "avoid": list(avoid),
             },
         )
+        return [_job(row) for row in cursor.fetchall()]
+
+
+def jobs_for(message_ids: Collection[uuid.UUID]) -> list[Job]:
+    """Return the jobs of those messages that still wait, whoever holds them; nothing is leased."""
+    with connection.cursor() as cursor:
+        cursor.execute(_WAITING + _SELECT_JOBS, [list(message_ids)])
         return [_job(row) for row in cursor.fetchall()]
 
 

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from esp.kit.jobs import enqueue_now
 from esp.kit.partitions import ensure_partitions
+from esp.kit.stopping import is_stopping
 from sending.dispatch import jobs, pumps
 from sending.dispatch.claims import has_due
 from sending.dispatch.results import expire_overdue
@@ -28,10 +29,10 @@ def _deliver(stream: str) -> None:
     worker = _worker(stream)
     pumps.beat(stream, worker.name, seconds=settings.DELIVERY_SLICE_SECONDS)
     summary = worker.run_slice()
-    if summary.is_idle:
+    if summary.is_idle or is_stopping():
         pumps.end(stream, worker.name)
-    else:
-        enqueue_now(jobs.DELIVER[stream])
+    if not summary.is_idle:
+        enqueue_now(jobs.DELIVER[stream])  # while we stop, too: it wakes whoever comes next
 
 
 @shared_task(name=jobs.DELIVER_TRANSACTIONAL)

@@ -11,9 +11,10 @@ import datetime as dt
 import os
 import socket
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import dns.resolver
@@ -22,10 +23,11 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, close_old_connections, connections
 
 from deliverability.ips.selectors import sources_for
+from esp.kit.stopping import is_stopping
 from esp.lib.backoff import SCHEDULES, Schedule
 from esp.lib.clock import SystemClock
 from sending.dispatch import results
-from sending.dispatch.claims import Job, claim, give_back
+from sending.dispatch.claims import Job, claim, give_back, jobs_for
 from sending.dispatch.contents import (
     ContentCache,
     ContentUnusable,
@@ -34,6 +36,7 @@ from sending.dispatch.contents import (
     build_data,
     envelope_of,
 )
+from sending.dispatch.journal import Journal, JournalingDeliver, abandoned, kept_anywhere
 from sending.engine import ports
 from sending.engine.mx import MxSettings
 from sending.engine.pool import Deliverer, make_deliverer
@@ -42,6 +45,8 @@ from sending.engine.runner import NotReady, SliceSettings, SliceSummary, run_sli
 from sending.engine.session import SessionSettings
 
 T = TypeVar("T")
+
+_LOOK_FOR_DEAD_SECONDS = 1.0
 
 
 def schedule_for(stream: str) -> Schedule:
@@ -60,6 +65,11 @@ def mx_settings() -> MxSettings:
     return MxSettings(nameservers=hosts, port=port, allow_private=settings.ALLOW_PRIVATE_MX)
 
 
+def journal_folder() -> Path:
+    """Return where the workers of this machine keep what is delivered and not recorded yet."""
+    return Path(settings.DATA_DIR) / "journal"
+
+
 class DeliveryWork:
     """Implements the engine's `Work` for one stream over the queue of record."""
 
@@ -73,6 +83,8 @@ class DeliveryWork:
         self._contents = ContentCache()
         self._loading: dict[uuid.UUID, asyncio.Task[ReadyContent]] = {}
         self._schedule = schedule_for(stream)
+        self.journal = Journal(journal_folder(), name)
+        self._looked_at = -_LOOK_FOR_DEAD_SECONDS
 
     async def _in_database(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._database, work)
@@ -82,6 +94,7 @@ class DeliveryWork:
         return await self._in_database(lambda: self._claim(limit, avoid))
 
     def _claim(self, limit: int, avoid: frozenset[str]) -> list[Job]:
+        self._finish_for_the_dead()
         now = self._clock.now()
         jobs = claim(
             stream=self._stream,
@@ -91,8 +104,39 @@ class DeliveryWork:
             lease=dt.timedelta(seconds=settings.DELIVERY_LEASE_SECONDS),
             avoid=avoid,
         )
+        jobs = self._without_delivered(jobs)
         results.drop([job for job in jobs if job.suppressed or job.has_left], now=now)
         return [job for job in jobs if not (job.suppressed or job.has_left)]
+
+    def _finish_for_the_dead(self) -> None:
+        """Record what workers of this machine had delivered when they were killed."""
+        if self._clock.monotonic() - self._looked_at < _LOOK_FOR_DEAD_SECONDS:
+            return
+        self._looked_at = self._clock.monotonic()
+        with abandoned(journal_folder()) as found:
+            self._record_delivered(found)
+
+    def _without_delivered(self, jobs: list[Job]) -> list[Job]:
+        """Leave out, and record, what the worker before us had delivered when its lease ran out."""
+        taken_over = {job.message_id for job in jobs if job.is_taken_over}
+        if not taken_over:
+            return jobs
+        found = kept_anywhere(journal_folder(), taken_over)
+        self._record_delivered(found)
+        return [job for job in jobs if job.message_id not in found]
+
+    def _record_delivered(self, found: Mapping[uuid.UUID, ports.Outcome]) -> None:
+        if not found:
+            return
+        verdicts = [
+            results.judge(job, found[job.message_id], self._schedule) for job in jobs_for(found)
+        ]
+        results.record(verdicts, worker=self._name)
+
+    def finish_own(self) -> None:
+        """Record what an earlier slice delivered and could not record; raises DatabaseError."""
+        self._record_delivered(self.journal.entries())
+        self.journal.clear()
 
     def destination(self, job: Job) -> str:
         return job.domain
@@ -158,7 +202,10 @@ class DeliveryWorker:
     def run_slice(self, *, seconds: float | None = None) -> SliceSummary:
         """Deliver for a slice of `seconds`; returns its counts. Raises what the engine raises."""
         self._database.submit(close_old_connections).result()
-        return self._loop.run_until_complete(self._slice(seconds))
+        self._database.submit(self._work.finish_own).result()
+        summary = self._loop.run_until_complete(self._slice(seconds))
+        self._work.journal.clear()  # the slice has ended well: everything is recorded
+        return summary
 
     async def _slice(self, seconds: float | None) -> SliceSummary:
         if self._deliverer is None:
@@ -169,12 +216,13 @@ class DeliveryWorker:
             )
         return await run_slice(
             self._work,
-            self._deliverer,
+            JournalingDeliver(self._deliverer, self._work.journal),
             settings=SliceSettings(
                 duration_seconds=seconds or settings.DELIVERY_SLICE_SECONDS,
                 concurrency=settings.DELIVERY_CONCURRENCY,
             ),
             clock=self._clock,
+            should_stop=is_stopping,
         )
 
     def close(self) -> None:
@@ -182,6 +230,7 @@ class DeliveryWorker:
         if self._deliverer is not None:
             self._loop.run_until_complete(self._deliverer.close())
         self._loop.close()
+        self._work.journal.close()
         self._database.submit(connections.close_all).result()
         self._database.shutdown()
 
