@@ -35,6 +35,7 @@ class ConnectorSettings:
     max_tries: int = 6
     unreachable_seconds: float = 30.0
     broken_tls_seconds: float = 3600.0
+    no_chunks_seconds: float = 3600.0
     memory_size: int = 20_000
     tls: TlsPolicy = "opportunistic"
 
@@ -55,6 +56,9 @@ class Connector:
         self._clock = clock
         self._settings = settings
         self._dead: TtlCache[tuple[str, str, int], Outcome] = TtlCache(
+            size=settings.memory_size, clock=clock
+        )
+        self._no_chunks: TtlCache[tuple[str, int], bool] = TtlCache(
             size=settings.memory_size, clock=clock
         )
         self._broken_tls: TtlCache[str, bool] = TtlCache(size=settings.memory_size, clock=clock)
@@ -90,6 +94,11 @@ class Connector:
             return last
         names = ", ".join(host.name for host in target.hosts)
         return self._nowhere(f"{target.domain} ({names})", answers, origin)
+
+    def remember_failed_chunks(self, session: Session) -> None:
+        """Send no content together with its commands there for a while: it cut, or knew no BDAT."""
+        where = (session.ip, session.port)
+        self._no_chunks.put(where, True, seconds=self._settings.no_chunks_seconds)
 
     async def _resolved(
         self, answer: MxAnswer, version: int

@@ -27,8 +27,9 @@ from sending.engine.ports import (
     TlsPolicy,
     Way,
 )
-from sending.engine.session import Letter, Origin, Session, SessionSettings
+from sending.engine.session import Origin, Session, SessionSettings
 from sending.engine.throttle import LaneLimits, LocalThrottle
+from sending.engine.transaction import Letter, send
 from sending.engine.ways import is_direct, lane_of, may_go_on, ordered_ways
 
 # Holds that may end within moments; the others are waited for in the queue.
@@ -232,8 +233,10 @@ class Deliverer:
         self, session: Session, errand: _Errand, key: _Key, permit: Permit
     ) -> Outcome:
         try:
-            return await session.send(errand.letter())
+            return await send(session, errand.letter())
         finally:
+            if session.chunks_failed:
+                self._connector.remember_failed_chunks(session)
             if session.is_open and session.messages < permit.messages_per_connection:
                 self._idle.put(key, session)
             else:

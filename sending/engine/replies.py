@@ -42,6 +42,8 @@ class Reply:
 
 def clean(text: str) -> str:
     """Return `text` on one line, safe to store and show, at most MAX_TEXT characters."""
+    if len(text) <= MAX_TEXT and text.isascii() and text.isprintable() and "  " not in text:
+        return text.strip()  # what nearly every reply is
     return " ".join(_CONTROL.sub(" ", text[: MAX_TEXT * 4]).split())[:MAX_TEXT]
 
 

@@ -1,8 +1,7 @@
-"""One SMTP session as a sequence of short steps over aiosmtplib's protocol.
+"""One SMTP session: opening it step by step, and what its messages share.
 
 Each step returns None or a value that says how it ended; nothing here raises for what a server may
-do. A server cannot cost more than memory for one reply (aiosmtplib stops at 8 KB a line and 32 KB a
-reply) and time for one phase: a timeout runs over the whole reply, so dripping does not renew it.
+do. A message's own dialogue is in `transaction`.
 """
 
 from __future__ import annotations
@@ -11,25 +10,20 @@ import asyncio
 import contextlib
 import errno
 import ssl
-from collections.abc import Awaitable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import cast
 
-from aiosmtplib.errors import (
-    SMTPException,
-    SMTPResponseException,
-    SMTPServerDisconnected,
-    SMTPTimeoutError,
-)
-from aiosmtplib.protocol import SMTPProtocol
-from aiosmtplib.response import SMTPResponse
+from aiosmtplib.errors import SMTPException, SMTPResponseException
 
 from esp.lib.clock import Clock
+from sending.engine.auth import dialogue, mechanism, without_secret
+from sending.engine.channel import Channel, RawReply, reply_of
 from sending.engine.classify import about_the_sender, classify, kind_for
+from sending.engine.features import Features, read_features
+from sending.engine.hints import retry_after
 from sending.engine.ports import Kind, Lane, Outcome, Phase, Relay, Source
 from sending.engine.replies import Reply, clean, make_reply
 from sending.engine.tls import Security, opportunistic_context
-from sending.engine.wire import dot_stuffed, with_crlf
 
 # Errors of this machine, not of the other: the source address is gone, no more files or ports.
 _LOCAL_ERRORS = {errno.EADDRNOTAVAIL, errno.EACCES, errno.EMFILE, errno.ENFILE, errno.ENOBUFS}
@@ -48,6 +42,7 @@ class Timeouts:
     greeting: float = 60.0
     ehlo: float = 60.0
     tls: float = 30.0
+    auth: float = 60.0
     mail: float = 60.0
     rcpt: float = 60.0
     data: float = 60.0
@@ -70,28 +65,26 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """One message as a session takes it: `mail` and `rcpt` are command paths, ready for the wire.
-
-    `data` has CRLF line ends and is not dot-stuffed.
-    """
-
-    mail: str
-    rcpt: str
-    data: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
 class SessionSettings:
-    """What all sessions share. `port` is 25 in production, one other port in the simulation."""
+    """What all sessions share. `port` is 25 in production, one other port in the simulation.
+
+    `pipelining` and `chunking` say whether RFC 2920 and RFC 3030 are used where they are offered. A
+    message goes as one chunk with its commands only on a connection that has just delivered
+    (`hot_seconds`) and up to `chunk_octets`: whether a server that cuts then had taken it cannot be
+    known, and a refused recipient's content goes for nothing.
+    """
 
     port: int = 25
     timeouts: Timeouts = field(default_factory=Timeouts)
     tls_context: ssl.SSLContext = field(default_factory=opportunistic_context)
+    pipelining: bool = True
+    chunking: bool = True
+    hot_seconds: float = 1.0
+    chunk_octets: int = 100_000
 
 
 class Session:
-    """A connection to one address of one MX host; made by `open_session`, used by one at a time."""
+    """A connection to one address of one host; made by `open_session`, used by one at a time."""
 
     def __init__(
         self,
@@ -105,30 +98,42 @@ class Session:
     ) -> None:
         self.host = host
         self.ip = ip
-        self._port = port
-        self._origin = origin
+        self.settings = settings
+        self.clock = clock
         self.messages = 0
         self.idle_since = 0.0
         self.tls_version: str | None = None
-        self._settings = settings
-        self._clock = clock
-        self._protocol: SMTPProtocol | None = None
+        self.features = Features()
+        self.needs_reset = False
+        self.may_chunk = False
+        self.chunks_failed = False
+        self.port = port
+        self._origin = origin
+        self._channel: Channel | None = None
         self._lost = asyncio.Event()
-        self._features: dict[str, str] = {}
-        self._needs_reset = False
+        self._address = origin.source.address
         self._timings: dict[str, float] = {}
 
     @property
     def is_open(self) -> bool:
         """Whether another message can be tried on this connection."""
-        return self._protocol is not None and self._protocol.is_connected
+        return self._channel is not None and self._channel.is_usable
 
-    async def open(self, security: Security) -> Outcome | None:
+    @property
+    def channel(self) -> Channel | None:
+        """The connection, None before it stands and after it was cut."""
+        return self._channel
+
+    async def open(self, security: Security, login: Relay | None = None) -> Outcome | None:
         """Go from nothing to a session ready for MAIL; returns how it failed, or None."""
         try:
-            failed = await self._connect() or await self._greet() or await self._hello()
-            if failed is None and security.mode != "never":
-                failed = await self._secure(security)
+            failed = (
+                await self._connect(security)
+                or await self._greet()
+                or await self._hello()
+                or await self._secure(security)
+                or await self._log_in(login)
+            )
         except BaseException:
             await self.abort()
             raise
@@ -136,236 +141,29 @@ class Session:
             await self.abort()
         return failed
 
-    async def send(self, letter: Letter) -> Outcome:
-        """Run one mail transaction; afterwards `is_open` tells whether the session lives on.
-
-        When cancelled it cuts the connection, since a half-done transaction cannot be resumed.
-        """
-        try:
-            outcome = await self._transaction(letter)
-        except BaseException:
-            await self.abort()
-            raise
-        if outcome.smtp_code is None or outcome.smtp_code == 421:
-            # 421: the server closes the channel (RFC 5321 section 3.8), whatever we do.
-            await self.abort()
-        return outcome
-
     async def quit(self) -> None:
         """Say goodbye, wait shortly for the answer, close."""
         try:
-            if self.is_open:
-                await self._command("QUIT", timeout=self._settings.timeouts.quit)
+            if self._channel is not None and self._channel.is_usable:
+                await self._channel.exchange(b"QUIT\r\n", (self.settings.timeouts.quit,))
         finally:
             await self.abort()
 
     async def abort(self) -> None:
         """Close the socket now and wait until the event loop has let go of it."""
-        protocol = self._protocol
-        self._protocol = None
-        if protocol is None:
+        channel, self._channel = self._channel, None
+        if channel is None:
             return
-        if protocol.transport is not None:
-            cast(asyncio.Transport, protocol.transport).abort()
+        channel.close_now()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1):
                 await self._lost.wait()
 
-    # --- opening ---------------------------------------------------------------------------
+    def timed(self, phase: Phase, seconds: float) -> None:
+        """Add to what `phase` has taken since the last outcome."""
+        self._timings[phase] = self._timings.get(phase, 0.0) + seconds
 
-    async def _connect(self) -> Outcome | None:
-        loop = asyncio.get_running_loop()
-
-        def factory() -> SMTPProtocol:
-            return SMTPProtocol(loop, connection_lost_callback=lambda _: self._lost.set())
-
-        local = (self._origin.source.address, 0) if self._origin.source.address else None
-        with self._timed("connect"):
-            try:
-                async with asyncio.timeout(self._settings.timeouts.connect):
-                    _, self._protocol = await loop.create_connection(
-                        factory, self.ip, self._port, local_addr=local
-                    )
-            except TimeoutError:
-                return self._ended("connect", Reply(None, "The connection timed out.",
-                                                    failure="timeout"))  # fmt: skip
-            except OSError as error:
-                is_local = error.errno in _LOCAL_ERRORS
-                text = f"The connection failed: {clean(error.strerror or str(error))}"
-                return self._ended(
-                    "connect", Reply(None, text, failure="local" if is_local else "disconnected")
-                )
-        return None
-
-    async def _greet(self) -> Outcome | None:
-        with self._timed("greeting"):
-            reply = await self._reply_to(self._live().read_response(
-                timeout=self._settings.timeouts.greeting))  # fmt: skip
-        return None if reply.is_positive else self._refused_session("greeting", reply)
-
-    async def _hello(self) -> Outcome | None:
-        """EHLO, and HELO for a server that does not know it (RFC 5321 section 3.2)."""
-        timeout = self._settings.timeouts.ehlo
-        with self._timed("ehlo"):
-            reply = await self._command("EHLO", self._origin.source.ehlo_name, timeout=timeout)
-            self._features = _features(reply) if reply.is_positive else {}
-            if reply.code is not None and 500 <= reply.code < 600:
-                reply = await self._command("HELO", self._origin.source.ehlo_name, timeout=timeout)
-        return None if reply.is_positive else self._refused_session("ehlo", reply)
-
-    async def _secure(self, security: Security) -> Outcome | None:
-        """STARTTLS (RFC 3207) where offered; EHLO again, since the old features count no more."""
-        refusal = Reply(None, "The server does not offer STARTTLS.", failure="protocol")
-        if "STARTTLS" in self._features:
-            with self._timed("tls"):
-                refused = await self._handshake(security)
-            if refused is None:
-                return await self._hello()
-            if refused.code is None or refused.code == 421:
-                return self._ended("tls", refused, classification="soft/tls-failure")
-            refusal = refused  # it said no politely, and the connection stands
-        if security.mode == "opportunistic":
-            return None
-        return self._ended("tls", refusal, kind="deferred", classification="soft/tls-failure")
-
-    async def _handshake(self, security: Security) -> Reply | None:
-        protocol = self._live()
-        try:
-            await protocol.start_tls(
-                security.context,
-                server_hostname=self.host,
-                timeout=self._settings.timeouts.tls,
-            )
-        except SMTPResponseException as error:
-            return make_reply(error.code, error.message)
-        # ValueError: a host name that cannot stand in SNI.
-        except (SMTPException, OSError, ValueError) as error:
-            return Reply(None, f"TLS failed: {clean(str(error))}", failure="disconnected")
-        transport = cast(asyncio.Transport, protocol.transport)
-        tls = transport.get_extra_info("ssl_object") if transport is not None else None
-        self.tls_version = tls.version() if tls is not None else None
-        return None
-
-    # --- one message -----------------------------------------------------------------------
-
-    async def _transaction(self, letter: Letter) -> Outcome:
-        content = with_crlf(letter.data)
-        unfit = self._unfit(letter, content)
-        if unfit is not None:
-            return unfit
-        failed = await self._mail(letter, content) or await self._rcpt(letter)
-        if failed is None:
-            failed = await self._data()
-        return failed if failed is not None else await self._body(content)
-
-    def _unfit(self, letter: Letter, content: bytes) -> Outcome | None:
-        """Say what the server has already told us that it will not take."""
-        limit = self._features.get("SIZE", "")
-        if limit.isdigit() and 0 < int(limit) < len(content):
-            text = f"The message has {len(content)} bytes, the server takes {int(limit)}."
-            reply = Reply(552, text, "5.3.4")
-            return self._ended("mail", reply, classification="block/content")
-        if not _is_ascii(letter) and "SMTPUTF8" not in self._features:
-            reply = Reply(553, "The server does not take addresses outside ASCII.", "5.6.7")
-            return self._ended("mail", reply, classification="soft/protocol-error")
-        return None
-
-    async def _mail(self, letter: Letter, content: bytes) -> Outcome | None:
-        arguments = [f"FROM:<{letter.mail}>"]
-        if "SIZE" in self._features:
-            arguments.append(f"SIZE={len(content)}")
-        # Without 8BITMIME the bytes go as they are: converting would break the signature, and
-        # servers without it that also clear the eighth bit have died out.
-        if "8BITMIME" in self._features and not content.isascii():
-            arguments.append("BODY=8BITMIME")
-        if not _is_ascii(letter):
-            arguments.append("SMTPUTF8")
-        with self._timed("mail"):
-            if self._needs_reset:
-                reply = await self._command("RSET", timeout=self._settings.timeouts.reset)
-                if not reply.is_positive:
-                    return self._ended("mail", reply, kind="deferred")
-                self._needs_reset = False
-            reply = await self._command("MAIL", *arguments, timeout=self._settings.timeouts.mail)
-        self._needs_reset = True
-        return None if reply.is_positive else self._ended("mail", reply)
-
-    async def _rcpt(self, letter: Letter) -> Outcome | None:
-        path = f"TO:<{letter.rcpt}>"
-        with self._timed("rcpt"):
-            reply = await self._command("RCPT", path, timeout=self._settings.timeouts.rcpt)
-        return None if reply.is_positive else self._ended("rcpt", reply)
-
-    async def _data(self) -> Outcome | None:
-        with self._timed("data"):
-            reply = await self._command("DATA", timeout=self._settings.timeouts.data)
-        if reply.is_intermediate:
-            return None
-        if reply.is_positive:
-            # The server believes that it is still in command mode: the content would be commands.
-            reply = Reply(None, f"DATA was answered with {reply.code}.", failure="protocol")
-        return self._ended("data", reply)
-
-    async def _body(self, content: bytes) -> Outcome:
-        with self._timed("body"):
-            reply = await self._reply_to(self._write_body(dot_stuffed(content)))
-        if reply.is_positive:
-            self._needs_reset = False
-            self.messages += 1
-            return self._ended("body", reply, kind="delivered", classification="none/delivered")
-        return self._ended("body", reply, is_ambiguous=reply.code is None)
-
-    async def _write_body(self, content: bytes) -> SMTPResponse:
-        protocol = self._live()
-        protocol.write(content)
-        return await protocol.read_response(timeout=self._settings.timeouts.body)
-
-    # --- what all steps use ----------------------------------------------------------------
-
-    def _live(self) -> SMTPProtocol:
-        if self._protocol is None:
-            raise SMTPServerDisconnected("Connection lost")
-        return self._protocol
-
-    async def _command(self, *words: str, timeout: float) -> Reply:
-        if self._protocol is None:
-            return Reply(None, "The connection was lost.", failure="disconnected")
-        line = [word.encode() for word in words]
-        return await self._reply_to(self._protocol.execute_command(*line, timeout=timeout))
-
-    async def _reply_to(self, exchange: Awaitable[SMTPResponse]) -> Reply:
-        """Wait for the answer; every way in which there is none becomes a value."""
-        try:
-            response = await exchange
-        except SMTPResponseException as error:
-            text = f"The server's answer was no SMTP reply: {clean(error.message)}"
-            return Reply(None, text, failure="protocol")
-        except SMTPTimeoutError:
-            return Reply(None, "The server did not answer in time.", failure="timeout")
-        except (SMTPException, OSError):
-            return Reply(None, "The server closed the connection.", failure="disconnected")
-        return make_reply(response.code, response.message)
-
-    @contextlib.contextmanager
-    def _timed(self, phase: Phase) -> Iterator[None]:
-        start = self._clock.monotonic()
-        try:
-            yield
-        finally:
-            spent = self._clock.monotonic() - start
-            self._timings[phase] = self._timings.get(phase, 0.0) + spent
-
-    def _refused_session(self, phase: Phase, reply: Reply) -> Outcome:
-        """A server that refuses the session has said nothing about the message: try later.
-
-        But 521 and 556 without other words mean that it never takes mail (RFC 7504).
-        """
-        outcome = self._ended(phase, reply)
-        if outcome.kind == "bounced" and outcome.classification == "hard/invalid-domain":
-            return outcome
-        return replace(outcome, kind="deferred")
-
-    def _ended(
+    def ended(
         self,
         phase: Phase,
         reply: Reply,
@@ -374,29 +172,182 @@ class Session:
         classification: str | None = None,
         is_ambiguous: bool = False,
     ) -> Outcome:
+        """Return the outcome of a phase that `reply` ended."""
         classification = classification or _classification(reply)
         if phase == "mail":
             classification = about_the_sender(classification)
+        kind = kind or kind_for(reply.code, classification)
         timings, self._timings = self._timings, {}
-        transport = self._protocol.transport if self._protocol is not None else None
-        name = transport.get_extra_info("sockname") if transport is not None else None
+        has_hint = kind == "deferred" and reply.code is not None
         return Outcome(
-            kind=kind or kind_for(reply.code, classification),
+            kind=kind,
             phase=phase,
             classification=classification,
             text=reply.text,
-            at=self._clock.now(),
+            at=self.clock.now(),
             smtp_code=reply.code,
             enhanced_code=reply.enhanced,
             mx_host=self.host,
             mx_address=self.ip,
-            source_address=name[0] if name else self._origin.source.address,
+            source_address=self._address,
             tls_version=self.tls_version,
             timings=timings,
             is_ambiguous=is_ambiguous,
             lane=self._origin.lane,
             route=self._origin.route,
+            retry_after_seconds=retry_after(reply.text) if has_hint else None,
         )
+
+    # --- opening ---------------------------------------------------------------------------
+
+    async def _connect(self, security: Security) -> Outcome | None:
+        """Connect from the source address; with implicit TLS (RFC 8314) shake hands at once."""
+        loop = asyncio.get_running_loop()
+        source = self._origin.source.address
+        is_implicit = security.mode == "implicit"
+        start = self.clock.monotonic()
+        failed: Reply | None = None
+        is_tls_failure = False
+        try:
+            async with asyncio.timeout(self.settings.timeouts.connect):
+                transport, self._channel = await loop.create_connection(
+                    lambda: Channel(monotonic=self.clock.monotonic, on_lost=self._lost.set),
+                    self.ip,
+                    self.port,
+                    local_addr=(source, 0) if source else None,
+                    ssl=security.context if is_implicit else None,
+                    server_hostname=self.host if is_implicit else None,
+                )
+        except TimeoutError:
+            failed = Reply(None, "The connection timed out.", failure="timeout")
+        except (ssl.SSLError, ConnectionAbortedError, ValueError) as error:
+            is_tls_failure = True
+            failed = Reply(None, f"TLS failed: {clean(str(error))}", failure="disconnected")
+        except OSError as error:
+            is_local = error.errno in _LOCAL_ERRORS
+            text = f"The connection failed: {clean(error.strerror or str(error))}"
+            failed = Reply(None, text, failure="local" if is_local else "disconnected")
+        self.timed("connect", self.clock.monotonic() - start)
+        if is_tls_failure and failed is not None:
+            return self.ended("tls", failed, classification="soft/tls-failure")
+        if failed is not None:
+            return self.ended("connect", failed)
+        name = transport.get_extra_info("sockname")
+        self._address = name[0] if name else source
+        if is_implicit:
+            self._note_tls()
+        return None
+
+    async def _greet(self) -> Outcome | None:
+        assert self._channel is not None
+        start = self.clock.monotonic()
+        replies = await self._channel.greeting(self.settings.timeouts.greeting)
+        reply = self._finished("greeting", replies, start)
+        return None if reply.is_positive else self._refused_session("greeting", reply)
+
+    async def _hello(self) -> Outcome | None:
+        """EHLO, and HELO for a server that does not know it (RFC 5321 section 3.2)."""
+        timeout = self.settings.timeouts.ehlo
+        name = self._origin.source.ehlo_name
+        reply = await self._say("ehlo", f"EHLO {name}", timeout)
+        self.features = read_features(reply.lines[1:]) if reply.is_positive else Features()
+        if reply.code is not None and 500 <= reply.code < 600:
+            reply = await self._say("ehlo", f"HELO {name}", timeout)
+        return None if reply.is_positive else self._refused_session("ehlo", reply)
+
+    async def _secure(self, security: Security) -> Outcome | None:
+        """STARTTLS (RFC 3207) where offered; EHLO again, since the old features count no more."""
+        if security.mode in ("never", "implicit"):
+            return None
+        refusal = Reply(None, "The server does not offer STARTTLS.", failure="protocol")
+        if self.features.starttls:
+            start = self.clock.monotonic()
+            refused = await self._handshake(security)
+            self.timed("tls", self.clock.monotonic() - start)
+            if refused is None:
+                self._note_tls()
+                return await self._hello()
+            if refused.code is None or refused.code == 421:
+                return self.ended("tls", refused, classification="soft/tls-failure")
+            refusal = refused  # it said no politely, and the connection stands
+        if security.mode == "opportunistic":
+            return None
+        return self.ended("tls", refusal, kind="deferred", classification="soft/tls-failure")
+
+    async def _handshake(self, security: Security) -> Reply | None:
+        assert self._channel is not None
+        try:
+            await self._channel.start_tls(
+                security.context,
+                server_hostname=self.host,
+                timeout=self.settings.timeouts.tls,
+            )
+        except SMTPResponseException as error:
+            return make_reply(error.code, error.message)
+        # ValueError: a host name that cannot stand in SNI.
+        except (SMTPException, OSError, ValueError) as error:
+            return Reply(None, f"TLS failed: {clean(str(error))}", failure="disconnected")
+        return None
+
+    def _note_tls(self) -> None:
+        transport = self._channel.transport if self._channel is not None else None
+        tls = transport.get_extra_info("ssl_object") if transport is not None else None
+        self.tls_version = tls.version() if tls is not None else None
+
+    async def _log_in(self, relay: Relay | None) -> Outcome | None:
+        """AUTH (RFC 4954); a refused login says nothing of the message, so it is a deferral."""
+        if relay is None or not relay.auth:
+            return None
+        refusal = self._cannot_log_in(relay)
+        if refusal is None:
+            for line in dialogue(relay):
+                reply = await self._say("auth", line.decode("ascii"), self.settings.timeouts.auth)
+                if reply.is_positive:
+                    return None
+                refusal = reply
+                if not reply.is_intermediate:
+                    break
+        assert refusal is not None
+        is_refused = refusal.code is not None and (refusal.code >= 500 or refusal.is_intermediate)
+        text = f"The login was refused: {refusal.text}" if refusal.code else refusal.text
+        reply = replace(refusal, text=without_secret(text, relay))
+        return self.ended("auth", reply, kind="deferred",
+                          classification="block/auth-failure" if is_refused else None)  # fmt: skip
+
+    def _cannot_log_in(self, relay: Relay) -> Reply | None:
+        """Say why the login must not or cannot be tried."""
+        if self.tls_version is None and relay.tls != "never":
+            text = "The login was not sent, since there is no TLS."
+            return Reply(None, text, failure="protocol")
+        if mechanism(relay) not in self.features.auth:
+            offered = ", ".join(sorted(self.features.auth)) or "nothing"
+            text = f"The server does not offer AUTH {mechanism(relay)} but {offered}."
+            return Reply(None, clean(text), failure="protocol")
+        return None
+
+    # --- what the steps use ----------------------------------------------------------------
+
+    async def _say(self, phase: Phase, line: str, timeout: float) -> Reply:
+        if self._channel is None:
+            return Reply(None, "The connection was lost.", failure="disconnected")
+        start = self.clock.monotonic()
+        data = line.encode("utf-8") + b"\r\n"
+        return self._finished(phase, await self._channel.exchange(data, (timeout,)), start)
+
+    def _finished(self, phase: Phase, replies: Sequence[RawReply], start: float) -> Reply:
+        self.timed(phase, self.clock.monotonic() - start)
+        assert self._channel is not None
+        return reply_of(replies[0]) if replies else self._channel.explain()
+
+    def _refused_session(self, phase: Phase, reply: Reply) -> Outcome:
+        """A server that refuses the session has said nothing about the message: try later.
+
+        But 521 and 556 without other words mean that it never takes mail (RFC 7504).
+        """
+        outcome = self.ended(phase, reply)
+        if outcome.kind == "bounced" and outcome.classification == "hard/invalid-domain":
+            return outcome
+        return replace(outcome, kind="deferred")
 
 
 async def open_session(
@@ -409,28 +360,16 @@ async def open_session(
     clock: Clock,
     security: Security,
     login: Relay | None = None,
+    may_chunk: bool = True,
 ) -> Session | Outcome:
-    """Connect from `source` to `ip`, greet and secure; returns the session or how it failed.
+    """Connect from the origin's source to `ip`, greet, secure, log in where `login` says so.
 
-    Takes at most the sum of the timeouts up to TLS; whatever happens, no socket stays open unless
-    the session is returned.
+    Returns the session or how it failed. Takes at most the sum of the timeouts up to AUTH; whatever
+    happens, no socket stays open unless the session is returned.
     """
     session = Session(host=host, ip=ip, port=port, origin=origin, settings=settings, clock=clock)
-    return await session.open(security) or session
-
-
-def _features(reply: Reply) -> dict[str, str]:
-    """Return the keywords of an EHLO reply with their parameters (RFC 5321 section 4.1.1.1)."""
-    features = {}
-    for line in reply.lines[1:]:
-        keyword, _, parameters = line.strip().partition(" ")
-        features[keyword.upper()] = parameters.strip()
-    return features
-
-
-def _is_ascii(letter: Letter) -> bool:
-    # Domains are A-labels by now; only local parts can need SMTPUTF8.
-    return letter.mail.isascii() and letter.rcpt.isascii()
+    session.may_chunk = settings.chunking and may_chunk
+    return await session.open(security, login) or session
 
 
 def _classification(reply: Reply) -> str:

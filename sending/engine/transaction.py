@@ -1,0 +1,289 @@
+"""One mail transaction on an open session: MAIL, RCPT, DATA or BDAT, and what the answers mean.
+
+Where the server offers PIPELINING (RFC 2920) the commands go in one write; with CHUNKING too
+(RFC 3030) the content goes with them, on a connection that has just delivered. Otherwise one
+command at a time. All three judge the replies by the same function, in the order of the commands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from sending.engine.channel import Channel, RawReply, reply_of
+from sending.engine.ports import Kind, Outcome, Phase
+from sending.engine.replies import Reply
+from sending.engine.session import Session
+from sending.engine.wire import dot_stuffed, with_crlf
+
+_UNKNOWN_COMMAND = (500, 501, 502, 503, 504)
+
+
+@dataclass(slots=True)
+class Letter:
+    """One message as a session takes it: `mail` and `rcpt` are command paths, ready for the wire.
+
+    `data` has CRLF line ends and is not dot-stuffed. `is_leaving` is set before the first byte of
+    the content goes out: from then on the message's fate is the server's.
+    """
+
+    mail: str
+    rcpt: str
+    data: bytes = field(repr=False)
+    is_leaving: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One command, the phase that it belongs to, and how long its reply may take (seconds)."""
+
+    phase: Phase
+    line: bytes
+    patience: float
+
+
+async def send(session: Session, letter: Letter) -> Outcome:
+    """Run one transaction; afterwards `session.is_open` tells whether the session lives on.
+
+    When cancelled it cuts the connection, since a half-done transaction cannot be resumed.
+    """
+    try:
+        outcome = await _transaction(session, letter)
+    except BaseException:
+        await session.abort()
+        raise
+    if outcome.smtp_code is None or outcome.smtp_code == 421 or not session.is_open:
+        # 421: the server closes the channel (RFC 5321 section 3.8), whatever we do.
+        await session.abort()
+    return outcome
+
+
+async def _transaction(session: Session, letter: Letter) -> Outcome:
+    content = with_crlf(letter.data)
+    channel = session.channel
+    if channel is None:
+        return session.ended("mail", Reply(None, "The connection was lost.",
+                                           failure="disconnected"))  # fmt: skip
+    unfit = _unfit(session, letter, content)
+    if unfit is not None:
+        return unfit
+    steps = _envelope_steps(session, letter, content)
+    is_hot = _is_hot(session)
+    session.needs_reset = True
+    if session.features.pipelining and session.settings.pipelining:
+        if is_hot and len(content) <= session.settings.chunk_octets:
+            return await _in_one_chunk(session, channel, steps, content, letter)
+        failed = await _pipelined(session, channel, steps)
+    else:
+        failed = await _one_by_one(session, channel, steps)
+    return failed if failed is not None else await _body(session, channel, content, letter)
+
+
+def _is_hot(session: Session) -> bool:
+    """Tell whether the content may go with its commands.
+
+    On a connection that delivered a moment ago: one that stood idle may be dead, and a server that
+    has just refused a recipient may refuse the next one, content and all.
+    """
+    return (
+        session.features.chunking
+        and session.may_chunk
+        and session.messages > 0
+        and not session.needs_reset
+        and session.clock.monotonic() - session.idle_since <= session.settings.hot_seconds
+    )
+
+
+def _unfit(session: Session, letter: Letter, content: bytes) -> Outcome | None:
+    """Say what the server has already told us that it will not take."""
+    features = session.features
+    if features.max_size is not None and features.max_size < len(content):
+        text = f"The message has {len(content)} bytes, the server takes {features.max_size}."
+        reply = Reply(552, text, "5.3.4")
+        return session.ended("mail", reply, classification="block/content")
+    if not (features.smtputf8 or _is_ascii(letter)):
+        reply = Reply(553, "The server does not take addresses outside ASCII.", "5.6.7")
+        return session.ended("mail", reply, classification="soft/protocol-error")
+    return None
+
+
+def _is_ascii(letter: Letter) -> bool:
+    # Domains are A-labels by now; only local parts can need SMTPUTF8.
+    return letter.mail.isascii() and letter.rcpt.isascii()
+
+
+def _envelope_steps(session: Session, letter: Letter, content: bytes) -> list[Step]:
+    """Return MAIL and RCPT, with RSET before them where the last transaction did not end."""
+    features, timeouts = session.features, session.settings.timeouts
+    mail = f"MAIL FROM:<{letter.mail}>"
+    if features.size:
+        mail += f" SIZE={len(content)}"
+    # Without 8BITMIME the bytes go as they are: converting would break the signature, and servers
+    # without it that also clear the eighth bit have died out.
+    if features.eight_bit and not content.isascii():
+        mail += " BODY=8BITMIME"
+    if features.smtputf8 and not _is_ascii(letter):
+        mail += " SMTPUTF8"
+    steps = [
+        Step("mail", f"{mail}\r\n".encode(), timeouts.mail),
+        Step("rcpt", f"RCPT TO:<{letter.rcpt}>\r\n".encode(), timeouts.rcpt),
+    ]
+    if session.needs_reset:
+        steps.insert(0, Step("mail", b"RSET\r\n", timeouts.reset))
+    return steps
+
+
+# --- one by one ------------------------------------------------------------------------------
+
+
+async def _one_by_one(session: Session, channel: Channel, steps: list[Step]) -> Outcome | None:
+    """Say one command after the other; stop at the first that is refused."""
+    for step in [*steps, _data_step(session)]:
+        start = session.clock.monotonic()
+        replies = await channel.exchange(step.line, (step.patience,))
+        _time(session, [step], replies, start)
+        failed = _refusal(session, channel, [step], replies)
+        if failed is not None:
+            return failed
+    return None
+
+
+def _data_step(session: Session) -> Step:
+    return Step("data", b"DATA\r\n", session.settings.timeouts.data)
+
+
+# --- pipelined (RFC 2920) --------------------------------------------------------------------
+
+
+async def _pipelined(session: Session, channel: Channel, steps: list[Step]) -> Outcome | None:
+    """Say all commands up to DATA in one write; returns None when the content may follow."""
+    steps = [*steps, _data_step(session)]
+    start = session.clock.monotonic()
+    replies = await channel.exchange(
+        b"".join([step.line for step in steps]),
+        [step.patience for step in steps],
+        short=session.settings.timeouts.reset,
+    )
+    _time(session, steps, replies, start)
+    failed = _refusal(session, channel, steps, replies)
+    if failed is not None and len(replies) == len(steps) and 300 <= replies[-1][0] < 400:
+        await _leave_data(session, channel, replies)
+    return failed
+
+
+async def _leave_data(session: Session, channel: Channel, replies: Sequence[RawReply]) -> None:
+    """Get out of a DATA that the server began although MAIL or RCPT was refused.
+
+    RFC 2920 section 3.1: a lone dot ends it, and with no recipient nothing can be delivered. Where
+    the recipient was accepted (and only MAIL refused) a dot might deliver an empty message, so the
+    connection is cut instead: without the final dot nothing is taken (RFC 5321 section 4.1.1.4).
+    """
+    if replies[-2][0] < 300:
+        await session.abort()
+        return
+    answers = await channel.exchange(b".\r\n", (session.settings.timeouts.data,))
+    if not answers or answers[0][0] < 400:
+        # It says that it took an empty message for nobody; do not talk with it any longer.
+        await session.abort()
+
+
+# --- in one chunk (RFC 3030) -----------------------------------------------------------------
+
+
+async def _in_one_chunk(
+    session: Session, channel: Channel, steps: list[Step], content: bytes, letter: Letter
+) -> Outcome:
+    """Say MAIL, RCPT and BDAT with the whole content in one write.
+
+    RFC 3030 section 2: a server that refused the recipient answers 503 to BDAT and drops the
+    octets. When replies are missing the message may have been taken, unless one of those that came
+    was a refusal.
+    """
+    steps = [
+        *steps,
+        Step("body", b"BDAT %d LAST\r\n" % len(content), session.settings.timeouts.body),
+    ]
+    letter.is_leaving = True
+    start = session.clock.monotonic()
+    replies = await channel.exchange(
+        b"".join([*[step.line for step in steps], content]),
+        [step.patience for step in steps],
+        short=session.settings.timeouts.reset,
+    )
+    _time(session, steps, replies, start)
+    if len(replies) == len(steps) and replies[-1][0] < 300 and replies[-2][0] < 300:
+        # The server took the message for the recipient, whatever it said to MAIL.
+        return _delivered(session, replies[-1])
+    failed = _refusal(session, channel, steps, replies, is_ambiguous=True)
+    assert failed is not None, "a chunk is delivered or refused"
+    if failed.phase == "body" and failed.smtp_code in _UNKNOWN_COMMAND:
+        # It offered CHUNKING and knows no BDAT: that says nothing of the message. What it made of
+        # the content, line by line, is anybody's guess.
+        session.chunks_failed = True
+        await session.abort()
+        return replace(failed, kind="deferred", classification="soft/protocol-error")
+    if failed.is_ambiguous and failed.phase != "body":
+        session.chunks_failed = True
+    return failed
+
+
+# --- the content -----------------------------------------------------------------------------
+
+
+async def _body(session: Session, channel: Channel, content: bytes, letter: Letter) -> Outcome:
+    step = Step("body", b"", session.settings.timeouts.body)
+    letter.is_leaving = True
+    start = session.clock.monotonic()
+    replies = await channel.exchange(dot_stuffed(content), (step.patience,))
+    _time(session, [step], replies, start)
+    failed = _refusal(session, channel, [step], replies, is_ambiguous=True)
+    return failed if failed is not None else _delivered(session, replies[0])
+
+
+def _delivered(session: Session, raw: RawReply) -> Outcome:
+    session.needs_reset = False
+    session.messages += 1
+    return session.ended("body", reply_of(raw), kind="delivered", classification="none/delivered")
+
+
+# --- what the replies mean -------------------------------------------------------------------
+
+
+def _refusal(
+    session: Session,
+    channel: Channel,
+    steps: Sequence[Step],
+    replies: Sequence[RawReply],
+    *,
+    is_ambiguous: bool = False,
+) -> Outcome | None:
+    """Return the outcome of the first step that was not agreed to, None when all were.
+
+    `is_ambiguous`: the content was on its way, so that a missing reply leaves its fate open.
+    """
+    for number, step in enumerate(steps):
+        if number == len(replies):
+            return session.ended(step.phase, channel.explain(), is_ambiguous=is_ambiguous)
+        code = replies[number][0]
+        wants = 3 if step.phase == "data" else 2
+        if code // 100 == wants:
+            continue
+        if step.phase == "data" and code < 300:
+            # The server believes that it is still in command mode: the content would be commands.
+            reply = Reply(None, f"DATA was answered with {code}.", failure="protocol")
+            return session.ended("data", reply)
+        kind: Kind | None = "deferred" if step.line.startswith(b"RSET") else None
+        return session.ended(step.phase, reply_of(replies[number]), kind=kind)
+    return None
+
+
+def _time(
+    session: Session, steps: Sequence[Step], replies: Sequence[RawReply], start: float
+) -> None:
+    """Note how long each phase took: from the reply before to its own, or until now."""
+    for number, step in enumerate(steps):
+        end = replies[number][2] if number < len(replies) else session.clock.monotonic()
+        session.timed(step.phase, end - start)
+        start = end
+        if number >= len(replies):
+            return
