@@ -1,0 +1,1 @@
+"""Providers' HTTP APIs as ways out, through anymail's backends."""
