@@ -40,7 +40,8 @@ _BEFORE_TRIGGER = re.compile(
 )
 # The header's name in a reply's text: seconds unless a unit follows (RFC 9110 section 10.2.3).
 _HEADER = re.compile(
-    r"\bretry(?:[-_ ]?(?:after|in)\s?[:=]?|\s?=)\s?(?P<number>\d{1,7})(?![\d.:/-])\s?(?:" + _UNIT + ")?",
+    r"\bretry(?:[-_ ]?(?:after|in)\s?[:=]?|\s?=)\s?(?P<number>\d{1,7})(?![\d.:/-])"
+    r"\s?(?:" + _UNIT + ")?",
     re.IGNORECASE,
 )
 # "retry in 00:04:59", as greylisting daemons count down.

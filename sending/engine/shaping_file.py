@@ -135,7 +135,9 @@ class _File:
             self._complain(place, "this must be a table")
             return
         self._only(place, entry, ("source", *_LIMITS))
-        self._draft.default = self._limits(place, entry, self._draft.default)
+        # Where it is wrong the file is refused; the stand-in saves every site from complaining too.
+        limits = self._limits(place, entry, self._draft.default)
+        self._draft.default = limits or Limits(1, 1)
 
     def _site(self, site_id: str, entry: Mapping[str, Any]) -> None:
         place = self._place("site", site_id)
@@ -169,8 +171,9 @@ class _File:
                 given[key] = number
         if base is not None:
             return replace(base, **given)
-        if missing := [key for key in _BOUNDED if key not in given]:
+        if missing := [key for key in _BOUNDED if key not in entry]:
             self._complain(place, f"the limits lack {' and '.join(missing)}")
+        if any(key not in given for key in _BOUNDED):
             return None
         return Limits(**given)
 
@@ -279,26 +282,42 @@ class _File:
             reason = f"reaction {kind!r} is none of nothing, {', '.join(REACTION_KINDS)}"
             self._complain(place, reason, "reaction")
             return None
-        is_hold = kind.startswith("hold_")
-        seconds = 0.0
+        times, within = self._threshold(place, step)
+        return Reaction(
+            kind,
+            rule,
+            title,
+            seconds=self._seconds(place, step, kind),
+            factor=self._factor(place, step, kind),
+            times=times,
+            within_seconds=within,
+        )
+
+    def _seconds(self, place: Place, step: Mapping[str, Any], kind: str) -> float:
         if "seconds" not in step:
             self._complain(place, f"{kind} needs seconds")
-        elif not (is_hold and step["seconds"] == 0):  # until somebody lets it go
-            seconds = self._number(place, step, "seconds", float) or 0.0
-        factor = 1.0
-        if kind == "slow_down":
-            factor = self._number(place, step, "factor", float) or 0.0
-            if not 0 < factor < 1:
-                self._complain(place, "slow_down needs a factor between 0 and 1", "factor")
-        elif "factor" in step:
-            self._complain(place, f"{kind} takes no factor", "factor")
-        times, within = 1, 0.0
+            return 0.0
+        if kind.startswith("hold_") and step["seconds"] == 0:
+            return 0.0  # until somebody lets it go
+        return self._number(place, step, "seconds", float) or 0.0
+
+    def _factor(self, place: Place, step: Mapping[str, Any], kind: str) -> float:
+        if kind != "slow_down":
+            if "factor" in step:
+                self._complain(place, f"{kind} takes no factor", "factor")
+            return 1.0
+        factor = self._number(place, step, "factor", float)
+        if factor is not None and factor >= 1:
+            self._complain(place, "slow_down needs a factor between 0 and 1", "factor")
+        return factor or 0.5
+
+    def _threshold(self, place: Place, step: Mapping[str, Any]) -> tuple[int, float]:
         if ("times" in step) != ("within_seconds" in step):
             self._complain(place, "times and within_seconds go together")
         elif "times" in step:
             times = int(self._number(place, step, "times", int) or 1)
-            within = self._number(place, step, "within_seconds", float) or 0.0
-        return Reaction(kind, rule, title, seconds, factor, times, within)
+            return times, self._number(place, step, "within_seconds", float) or 0.0
+        return 1, 0.0
 
     # --- Values ---
 

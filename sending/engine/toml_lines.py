@@ -61,6 +61,8 @@ class _Scan:
             self._counts[path] = self._counts.get(path, -1) + 1
             path = (*path, self._counts[path])
         self._table = path
+        for length in range(1, len(path)):
+            self.found.setdefault(path[:length], self._line)
         self.found[path] = self._line
         self._state = "header"
 
