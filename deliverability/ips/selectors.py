@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 import uuid
 from typing import Literal, overload
 
+from django.apps import apps
 from django.conf import settings
 from django.db.models import Count, Prefetch, Q, QuerySet
 
-from deliverability.ips.models import DeliveryNode, IpAddress, IpPool, PoolRule
+from deliverability.ips.models import DeliveryNode, IpAddress, IpCap, IpPool, PoolRule
 from deliverability.ips.nodes import this_node
 from deliverability.ips.types import RankedSource, SourceIp
 from deliverability.ips.ways import Picture, first_level, take_picture, ways_from, why_none
@@ -18,7 +20,10 @@ from tenants.scoping.context import scope
 __all__ = [
     "RankedSource",
     "SourceIp",
+    "caps_of",
+    "domains_of",
     "forget_sources",
+    "is_known_node",
     "nodes_with_addresses",
     "pool_rules_of",
     "pools_with_addresses",
@@ -134,11 +139,35 @@ def forget_sources() -> None:
     _picture = None
 
 
-def pools_with_addresses() -> QuerySet[IpPool]:
-    """Return all pools by name, each with its addresses and the count of active ones."""
+def pools_with_addresses(day: dt.date) -> QuerySet[IpPool]:
+    """Return all pools by name with the count of active addresses, and all their addresses.
+
+    Each address has its caps of `day` in `caps_today`.
+    """
     active = Count("addresses", filter=Q(addresses__status=IpAddress.Status.ACTIVE))
-    addresses = Prefetch("addresses", IpAddress.objects.order_by("address"))
-    return IpPool.objects.annotate(active=active).prefetch_related(addresses).order_by("name")
+    caps = Prefetch("caps", IpCap.objects.filter(on=day).order_by("site"), to_attr="caps_today")
+    rows = IpAddress.objects.order_by("address").prefetch_related(caps)
+    addresses = Prefetch("addresses", rows)
+    pools = IpPool.objects.select_related("overflow_pool").annotate(active=active)
+    return pools.prefetch_related(addresses).order_by("name")
+
+
+def is_known_node(name: str) -> bool:
+    """Tell whether a node of this name has ever given a sign of life."""
+    return DeliveryNode.objects.filter(name=name).exists()
+
+
+def caps_of(row: IpAddress, since: dt.date) -> QuerySet[IpCap]:
+    """Return an address's caps from a day on, by day and site."""
+    return row.caps.filter(on__gte=since).order_by("on", "site")
+
+
+def domains_of(tenant_id: uuid.UUID) -> list[tuple[uuid.UUID, str]]:
+    """Return a tenant's sending domains as (id, name), for rules that name one."""
+    # By the app's registry: rules point to domains, but the rooms stand side by side.
+    with scope(tenant_id):
+        rows = apps.get_model("deliverability", "Domain").objects.order_by("name")
+        return list(rows.values_list("pk", "name"))
 
 
 def pool_rules_of(tenant_id: uuid.UUID) -> list[PoolRule]:

@@ -12,4 +12,5 @@ urlpatterns = [
     path("tenants/<str:tenant_id>/", views.inspect_tenant, name="operator-tenant"),
     path("tenants/<str:tenant_id>/suspend", views.suspend, name="operator-suspend"),
     path("tenants/<str:tenant_id>/unsuspend", views.unsuspend, name="operator-unsuspend"),
+    path("tenants/<str:tenant_id>/weight", views.set_weight, name="operator-weight"),
 ]

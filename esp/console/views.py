@@ -16,7 +16,7 @@ from esp.lib.errors import DomainError
 from tenants.accounts.models import User
 from tenants.directory import services
 from tenants.directory.access import access_tenant
-from tenants.directory.forms import SuspendForm, TenantForm
+from tenants.directory.forms import SuspendForm, TenantForm, WeightForm
 from tenants.directory.gate import operator_page
 from tenants.directory.models import Tenant
 from tenants.directory.selectors import tenants_for_operator
@@ -73,9 +73,21 @@ def inspect_tenant(request: HttpRequest, tenant_id: str) -> HttpResponse:
 
 
 def _tenant_page(
-    request: HttpRequest, tenant: Tenant, form: SuspendForm, *, status: int = 200
+    request: HttpRequest,
+    tenant: Tenant,
+    form: SuspendForm,
+    *,
+    weight_form: WeightForm | None = None,
+    status: int = 200,
 ) -> HttpResponse:
-    context = {"it": tenant, "view": view_of(tenant), "form": form, "rule_form": RuleForm()}
+    view = view_of(tenant)
+    context = {
+        "it": tenant,
+        "view": view,
+        "form": form,
+        "rule_form": RuleForm(domains=[(row.pk, row.name) for row in view.domains]),
+        "weight_form": weight_form or WeightForm(initial={"weight": tenant.weight}),
+    }
     return render(request, "tenants/operator/tenant.html", context, status=status)
 
 
@@ -107,4 +119,18 @@ def unsuspend(request: HttpRequest, tenant_id: str) -> HttpResponse:
     tenant = access_tenant(operator, tenant_id)
     services.unsuspend_tenant(operator=operator, tenant=tenant)
     messages.success(request, f"{tenant.name} may send again.")
+    return redirect("operator-tenant", tenant_id=tenant_id)
+
+
+@operator_page
+@require_POST
+def set_weight(request: HttpRequest, tenant_id: str) -> HttpResponse:
+    """Set a tenant's share of pools that it uses with others."""
+    operator = _operator(request)
+    tenant = access_tenant(operator, tenant_id)
+    form = WeightForm(request.POST)
+    if not form.is_valid():
+        return _tenant_page(request, tenant, SuspendForm(), weight_form=form, status=422)
+    services.set_weight(operator=operator, tenant=tenant, weight=form.cleaned_data["weight"])
+    messages.success(request, f"The weight of {tenant.name} is saved.")
     return redirect("operator-tenant", tenant_id=tenant_id)

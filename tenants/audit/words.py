@@ -14,6 +14,7 @@ _SENTENCES: Final[dict[str, str]] = {
     "directory.leave": "left the workspace as",
     "directory.remove_member": "removed the member",
     "directory.revoke_invitation": "took back the invitation of",
+    "directory.set_weight": "set the share of the workspace",
     "directory.suspend_tenant": "suspended the workspace",
     "directory.unsuspend_tenant": "lifted the suspension of the workspace",
     "directory.update_workspace": "changed the settings of the workspace",

@@ -78,3 +78,14 @@ class SuspendForm(forms.Form):
         help_text="The tenant’s members read it.",
         widget=forms.TextInput(attrs={"placeholder": "Complaints over 0.3 % since Monday"}),
     )
+
+
+class WeightForm(forms.Form):
+    """A tenant's share."""
+
+    weight = forms.IntegerField(
+        min_value=1,
+        max_value=100,
+        help_text="1 to 100. Where tenants wait for the same addresses, one with weight 3 gets "
+        "three messages out for each one of a tenant with weight 1.",
+    )

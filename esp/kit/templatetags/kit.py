@@ -29,7 +29,7 @@ _SHADES: Final[dict[str, str]] = {
     "warning": "pending deferred paused unconfirmed draining unsubscribed expiring warning held"
     " softfail mismatch",
     "error": "failing failed bounced bounced_late expired complained complaint bounce suspended"
-    " suppressed revoked missing fail error",
+    " suppressed revoked missing fail error quarantined",
     "info": "scheduled uploaded checked new accepted opened clicked",
     "primary": "sending preparing running checking",
 }

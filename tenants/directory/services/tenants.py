@@ -17,6 +17,8 @@ from tenants.directory.services.invitations import invite_owner
 
 _SLUG_TRIES = 20
 
+MIN_WEIGHT, MAX_WEIGHT = 1, 100
+
 
 def _require_operator(operator: User) -> None:
     if not operator.is_operator:
@@ -85,6 +87,21 @@ def unsuspend_tenant(*, operator: User, tenant: Tenant) -> None:
     if not changed:
         raise Conflict("The tenant is not suspended.")
     record(operator_actor(operator, tenant.pk), "directory.unsuspend_tenant", target=tenant.name)
+
+
+def set_weight(*, operator: User, tenant: Tenant, weight: int) -> None:
+    """Set a tenant's share of what it uses with others, 1 to 100. Raises InvalidInput."""
+    _require_operator(operator)
+    if not MIN_WEIGHT <= weight <= MAX_WEIGHT:
+        raise InvalidInput(f"A weight is {MIN_WEIGHT} to {MAX_WEIGHT}.", field="weight")
+    before = tenant.weight
+    if weight == before:
+        return
+    Tenant.objects.filter(pk=tenant.pk).update(weight=weight)
+    tenant.weight = weight
+    actor = operator_actor(operator, tenant.pk)
+    detail = {"weight": [before, weight]}
+    record(actor, "directory.set_weight", target=tenant.name, detail=detail)
 
 
 def note_operator_view(*, operator: User, tenant: Tenant) -> None:

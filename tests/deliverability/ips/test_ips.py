@@ -64,9 +64,10 @@ def test_what_is_kept_is_there_without_the_database(cast: Cast) -> None:
 
 
 def test_an_operator_adds_a_pool_and_an_address(operator: Client) -> None:
-    pool = {"name": "Main", "purpose": "any", "is_shared": "on"}
+    pool = {"name": "Main", "purpose": "any", "kind": "shared", "overflow_when": "never"}
     assert operator.post("/operator/ips/pools/new", pool).status_code == 302
     fields = {"address": "127.0.9.9", "ehlo_name": "OUT9.mailwright.test.", "pool": "Main"}
+    fields |= {"weight": "2", "node": "host-a", "place": "Falkenstein"}
     assert operator.post("/operator/ips/new", fields).status_code == 302
     row = IpAddress.objects.get()
     assert (row.address, row.ehlo_name, row.pool.name) == (
@@ -74,7 +75,10 @@ def test_an_operator_adds_a_pool_and_an_address(operator: Client) -> None:
         "out9.mailwright.test",
         "Main",
     )
-    assert "127.0.9.9" in operator.get("/operator/ips/").content.decode()
+    assert (row.weight, row.node, row.place) == (2, "host-a", "Falkenstein")
+    page = operator.get("/operator/ips/").content.decode()
+    assert "127.0.9.9" in page
+    assert "No node called host-a has given a sign of life" in page
     entries = AuditEntry.unscoped.filter(tenant__slug="system").values_list("action", flat=True)
     assert set(entries) == {"ips.create_pool", "ips.add_address"}
 
@@ -89,11 +93,15 @@ def test_an_operator_adds_a_pool_and_an_address(operator: Client) -> None:
         {"ehlo_name": "out\r\nEHLO x.example"},
         {"ehlo_name": "localhost"},
         {"pool": "None such"},
+        {"weight": "0"},
+        {"weight": "1001"},
+        {"node": "a/b"},
     ],
 )
 def test_bad_input_adds_no_address(operator: Client, change: dict[str, str]) -> None:
     make.ip_address(make.ip_pool("Main"), "127.0.9.1")
-    fields = {"address": "127.0.9.9", "ehlo_name": "o.mailwright.test", "pool": "Main", **change}
+    fields = {"address": "127.0.9.9", "ehlo_name": "o.mailwright.test", "pool": "Main"}
+    fields |= {"weight": "1"} | change
     answer = operator.post("/operator/ips/new", fields)
     assert answer.status_code == 422
     assert IpAddress.objects.count() == 1
@@ -101,7 +109,7 @@ def test_bad_input_adds_no_address(operator: Client, change: dict[str, str]) -> 
 
 def test_an_address_is_drained(operator: Client, cast: Cast) -> None:
     row = make.ip_address(make.ip_pool("Main"), "127.0.9.1")
-    fields = {"ehlo_name": row.ehlo_name, "pool": "Main", "status": "draining"}
+    fields = {"ehlo_name": row.ehlo_name, "pool": "Main", "status": "draining", "weight": "1"}
     assert operator.post(f"/operator/ips/{row.public_id}/", fields).status_code == 302
     row.refresh_from_db()
     assert row.status == IpAddress.Status.DRAINING
@@ -120,8 +128,26 @@ def test_a_tenants_stream_gets_a_pool_and_loses_it(operator: Client, cast: Cast)
     assert operator.post(path, {"stream": "moon", "pool": "Own"}).status_code == 422
 
 
+def test_a_rule_may_name_a_domain_of_the_tenant_only(operator: Client, cast: Cast) -> None:
+    make.ip_pool("Own", kind="dedicated", is_shared=False)
+    shop = make.domain(cast.acme, "shop.example")
+    foreign = make.domain(cast.globex, "globex.example")
+    path = f"/operator/tenants/{cast.acme.public_id}/pool"
+    fields = {"stream": "broadcast", "pool": "Own"}
+    assert operator.post(path, fields | {"domain": str(foreign.pk)}).status_code == 422
+    assert not PoolRule.unscoped.exists()
+    assert operator.post(path, fields).status_code == 302
+    assert operator.post(path, fields | {"domain": str(shop.pk)}).status_code == 302
+    assert set(PoolRule.unscoped.values_list("domain_id", flat=True)) == {None, shop.pk}
+    page = operator.get(f"/operator/tenants/{cast.acme.public_id}/").content.decode()
+    assert "Broadcast from shop.example" in page
+    assert operator.post(path, fields | {"domain": str(shop.pk), "pool": ""}).status_code == 302
+    assert PoolRule.unscoped.get().domain_id is None
+
+
 def test_only_an_empty_unassigned_pool_is_removed(operator: Client, cast: Cast) -> None:
-    full, assigned, free = make.ip_pool(), make.ip_pool(), make.ip_pool()
+    full, assigned = make.ip_pool(), make.ip_pool()
+    free = make.ip_pool(kind="hybrid", overflow_pool=full, overflow_when="full")
     make.ip_address(full)
     make.pool_rule(cast.acme, assigned)
     codes = [
@@ -130,6 +156,12 @@ def test_only_an_empty_unassigned_pool_is_removed(operator: Client, cast: Cast) 
     ]
     assert codes == [409, 409, 302]
     assert set(IpPool.objects.all()) == {full, assigned}
+
+
+def test_a_pool_that_others_overflow_to_stays(operator: Client) -> None:
+    warm = make.ip_pool("Warm")
+    make.ip_pool(kind="hybrid", is_shared=False, overflow_pool=warm, overflow_when="full")
+    assert operator.post(f"/operator/ips/pools/{warm.public_id}/remove").status_code == 409
 
 
 def test_a_member_changes_nothing_here(alice: Client) -> None:

@@ -130,3 +130,25 @@ def test_the_command_refuses_a_weak_password(db: None, monkeypatch: pytest.Monke
 
 def test_an_operator_without_a_workspace_lands_in_the_console(operator: Client) -> None:
     assert operator.get("/")["Location"] == "/operator/"
+
+
+def test_a_tenants_weight_is_set_and_recorded(operator: Client, cast: Cast) -> None:
+    path = f"/operator/tenants/{cast.acme.public_id}/weight"
+    assert operator.post(path, {"weight": "5"}).status_code == 302
+    cast.acme.refresh_from_db()
+    assert cast.acme.weight == 5
+    entry = AuditEntry.unscoped.get(tenant=cast.acme, action="directory.set_weight")
+    assert entry.detail == {"weight": [1, 5]}
+
+
+@pytest.mark.parametrize("weight", ["0", "101", "-1", "much", ""])
+def test_a_weight_is_one_to_a_hundred(operator: Client, cast: Cast, weight: str) -> None:
+    path = f"/operator/tenants/{cast.acme.public_id}/weight"
+    assert operator.post(path, {"weight": weight}).status_code == 422
+    cast.acme.refresh_from_db()
+    assert cast.acme.weight == 1
+
+
+def test_a_member_sets_no_weight(alice: Client, cast: Cast) -> None:
+    path = f"/operator/tenants/{cast.acme.public_id}/weight"
+    assert alice.post(path, {"weight": "5"}).status_code == 404
