@@ -168,7 +168,7 @@ def _as_asked(
 ) -> dt.datetime | None:
     """Return the moment asked for, up to a tenth later so that not all come at once."""
     left = (expires_at - now).total_seconds()
-    wait = hint_seconds * rng.uniform(1.0, 1.1)
+    wait = max(1.0, hint_seconds) * rng.uniform(1.0, 1.1)
     if wait < left:
         return now + dt.timedelta(seconds=wait)
     last = left * rng.uniform(0.9, 0.98)
