@@ -13,6 +13,7 @@ urlpatterns: list[URLPattern] = [
     path("campaigns/", listing.campaign_list, name="campaigns-list"),
     path("campaigns/add/", listing.campaign_add, name="campaigns-add"),
     path(_ONE, live.campaign_detail, name="campaigns-detail"),
+    path(f"{_ONE}waiting/", live.campaign_waiting, name="campaigns-waiting"),
     path(f"{_ONE}edit/", editor.campaign_edit, name="campaigns-edit"),
     path(f"{_ONE}save/<str:card>/", editor.card_save, name="campaigns-save"),
     path(f"{_ONE}use-template/", editor.template_use, name="campaigns-use-template"),

@@ -16,7 +16,6 @@ from esp.kit.paging import Page, newest_first
 from esp.lib.ids import lower_bound
 from sending.audience.models import Suppression
 from sending.content.types import CompiledContent, ContentSource
-from sending.engine.classify import explain
 from sending.messages.models import Batch, Message, MessageContent, QueueEntry, Stream
 
 # A filter that finds little must not walk through years of partitions.
@@ -130,47 +129,3 @@ def subject_of(content: MessageContent) -> str:
     """Return the subject as it was written, Liquid and all, in every state."""
     holder = content.compiled.get("source", content.compiled)
     return str(holder.get("subject", ""))
-
-
-# --- the present state in plain words ---
-
-_STATES = {
-    Message.Status.DELIVERED: "The receiving server took the message.",
-    Message.Status.CANCELLED: "The batch was cancelled before this message was sent.",
-}
-
-
-def explanation_of(message: Message, entry: QueueEntry | None, batch: Batch | None) -> str:
-    """Return one or two sentences: what state the message is in, why, and what comes next."""
-    status = Message.Status(message.status)
-    if message.bounced_late_at is not None:
-        return "The receiving server took the message and sent it back later. " + explain(
-            message.bounce_class
-        )
-    if status in _STATES:
-        return _STATES[status]
-    if status == Message.Status.DROPPED:
-        return message.last_reply or "The message was not sent."
-    if status == Message.Status.BOUNCED:
-        return explain(message.bounce_class)
-    if status == Message.Status.EXPIRED:
-        reply = f" The last answer was: {message.last_reply}" if message.last_reply else ""
-        return "The message could not be delivered in its time and was given up." + reply
-    return _waiting(message, entry, batch)
-
-
-def _waiting(message: Message, entry: QueueEntry | None, batch: Batch | None) -> str:
-    if entry is None:
-        return "A result has just come in."
-    if batch is not None and batch.status == Batch.Status.PAUSED:
-        return "Sending is paused; the message leaves when it is resumed."
-    now = timezone.now()
-    if entry.worker and entry.due_at > now:
-        return "The message is being handed over right now."
-    if entry.due_at > now:
-        when = entry.due_at.astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        if message.attempts == 0:
-            return f"Scheduled: the message leaves at {when}."
-        reason = f"{entry.reason.rstrip('.')}. " if entry.reason else ""
-        return f"{reason}The next attempt is at {when}."
-    return "The message is next in line."

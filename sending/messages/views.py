@@ -18,12 +18,12 @@ from sending.messages.reference import reference
 from sending.messages.selectors import (
     batch_of,
     content_of,
-    explanation_of,
     messages_for_recipient,
     messages_page,
     queue_entry_of,
     subject_of,
 )
+from sending.messages.waiting import explanation_of, wait_of
 from tenants.directory.actor import Actor
 from tenants.scoping.gate import member_page
 
@@ -57,13 +57,14 @@ def message_page(request: HttpRequest, message_id: str) -> HttpResponse:
     actor: Actor = request.actor  # type: ignore[attr-defined]
     message = access_message(actor, message_id)
     content = content_of(message)
-    entry = queue_entry_of(message)
+    entry, batch = queue_entry_of(message), batch_of(message)
     context = {
         "message": message,
         "content": content,
         "subject": subject_of(content) if content else "",
         "entry": entry,
-        "explanation": explanation_of(message, entry, batch_of(message)),
+        "explanation": explanation_of(message, entry, batch),
+        "wait": wait_of(message, entry, batch),
         "class_title": title(message.bounce_class) if message.bounce_class else "",
         "timeline": timeline_of(message.pk),
         "is_final": message.status in Message.FINAL,

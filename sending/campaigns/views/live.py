@@ -14,6 +14,7 @@ from sending.campaigns import services
 from sending.campaigns.access import access_campaign
 from sending.campaigns.models import Campaign
 from sending.campaigns.report import progress_of, progress_parts, time_left
+from sending.messages.waiting import waits_of
 from tenants.directory.gate import MemberRequest, member_page
 
 _STATUS = Campaign.Status
@@ -45,6 +46,16 @@ def campaign_detail(request: MemberRequest, campaign_id: str) -> HttpResponse:
     }
     template = "sending/campaigns/live.html" + ("#live" if is_part else "")
     return render(request, template, context)
+
+
+@member_page(needs="campaigns:read")
+@require_safe
+def campaign_waiting(request: MemberRequest, campaign_id: str) -> HttpResponse:
+    """Return the part that says why the rest waits; it asks for itself again."""
+    campaign = access_campaign(request.actor, campaign_id)
+    groups = waits_of(campaign.batch) if campaign.batch is not None else []
+    context = {"campaign": campaign, "groups": groups, "is_live": campaign.status in LIVE}
+    return render(request, "sending/campaigns/waiting.html", context)
 
 
 def _switch(

@@ -18,6 +18,7 @@ from sending.events.models import Attempt, Event, EventKind
 from sending.events.timeline import TimelineEntry
 from sending.messages.models import Message, Stream
 from sending.messages.types import AcceptedBatch, Attachment, Recipient, SendRequest
+from sending.messages.waiting import Cause, Wait, WaitGroup
 
 
 class _ReadOnly(serializers.Serializer[Any]):
@@ -248,12 +249,17 @@ class AttemptOut(_ReadOnly):
     outcome = serializers.ChoiceField(choices=["delivered", "deferred", "bounced"])
     phase = serializers.CharField(help_text="How far the SMTP session got.")
     source_address = serializers.CharField()
+    route = serializers.CharField(help_text="Empty: straight to the receiver's servers.")
+    site = serializers.CharField(help_text="The mailbox provider behind the servers.")
     mx_host = serializers.CharField()
     mx_address = serializers.CharField()
     tls_version = serializers.CharField()
     smtp_code = serializers.IntegerField(allow_null=True)
     reply = serializers.CharField()
     bounce_class = serializers.CharField()
+    is_ambiguous = serializers.BooleanField(
+        help_text="The content was on its way and no reply came: it may have arrived."
+    )
     timings = serializers.DictField(child=serializers.FloatField(), help_text="Seconds by phase.")
 
 
@@ -281,12 +287,47 @@ class TimelineEntryOut(EventOut):
         return entry["attempt"]
 
 
+class CauseOut(_ReadOnly):
+    """One thing that holds mail."""
+
+    code = serializers.CharField(
+        help_text="`tenant-suspended`, `held`, `paused`, `no-source`, `lane-paused`, "
+        "`lane-suspended`, `limit`, `receiver`, `unreachable`, `scheduled`, `next`, `leased`, "
+        "`result`."
+    )
+    text = serializers.CharField(help_text="In words for people.")
+    until = serializers.DateTimeField(allow_null=True)
+
+
+class WaitOut(_ReadOnly):
+    """Why a message waits, the strongest cause first: each alone would hold it."""
+
+    causes = CauseOut(many=True)
+    next_attempt_at = serializers.DateTimeField(allow_null=True)
+    expires_at = serializers.DateTimeField()
+
+
+class WaitGroupOut(_ReadOnly):
+    """Messages of a batch that wait for one reason."""
+
+    count = serializers.IntegerField()
+    is_sampled = serializers.BooleanField(help_text="At least so many: more wait than were read.")
+    cause = CauseOut()
+
+
+class BatchWaitOut(_ReadOnly):
+    """Why what is left of a batch waits: what holds all of it, then groups by reason."""
+
+    groups = WaitGroupOut(many=True)
+
+
 class MessageDetailOut(MessageOut):
     """A message with everything that happened to it."""
 
     subject = serializers.CharField(help_text="As written, before it is filled in.")
     from_email = serializers.EmailField()
     explanation = serializers.CharField(help_text="The present state and what comes next.")
+    waiting = WaitOut(allow_null=True, help_text="Null once the message is final.")
     timeline = TimelineEntryOut(many=True)
 
 
@@ -332,6 +373,31 @@ def message_body(message: Message) -> dict[str, Any]:
         "id": to_public("msg", message.pk),
         "batch_id": to_public("bat", message.batch_id),
         **{name: getattr(message, name) for name in _PLAIN_FIELDS},
+    }
+
+
+def cause_body(cause: Cause) -> dict[str, Any]:
+    """Return a cause as the API shows it."""
+    return {"code": cause.code, "text": cause.text, "until": cause.until}
+
+
+def wait_body(wait: Wait | None) -> dict[str, Any] | None:
+    """Return why a message waits as the API shows it."""
+    if wait is None:
+        return None
+    return {
+        "causes": [cause_body(cause) for cause in wait.causes],
+        "next_attempt_at": wait.next_attempt_at,
+        "expires_at": wait.expires_at,
+    }
+
+
+def group_body(group: WaitGroup) -> dict[str, Any]:
+    """Return a batch's group as the API shows it."""
+    return {
+        "count": group.count,
+        "is_sampled": group.is_sampled,
+        "cause": cause_body(group.cause),
     }
 
 

@@ -14,9 +14,10 @@ from esp.kit.drf import ApiView, problems
 from esp.lib.errors import InvalidInput
 from esp.lib.ids import from_public
 from sending.events.timeline import EventFilter, events_page, timeline_of
-from sending.messages.access import access_message
+from sending.messages.access import access_batch, access_message
 from sending.messages.api.serializers import (
     AcceptedOut,
+    BatchWaitOut,
     EventPageOut,
     EventsQuery,
     MessageDetailOut,
@@ -26,8 +27,10 @@ from sending.messages.api.serializers import (
     accepted_body,
     entry_body,
     event_body,
+    group_body,
     message_body,
     request_from,
+    wait_body,
 )
 from sending.messages.idempotency import claim_key, hash_of, store_answer
 from sending.messages.selectors import (
@@ -35,12 +38,12 @@ from sending.messages.selectors import (
     MessageFilter,
     batch_of,
     content_of,
-    explanation_of,
     messages_page,
     queue_entry_of,
     subject_of,
 )
 from sending.messages.services import accept_messages
+from sending.messages.waiting import explanation_of, wait_of, waits_of
 from tenants.directory.actor import Actor
 
 _SEND_EXAMPLE = OpenApiExample(
@@ -174,16 +177,34 @@ class MessageView(ApiView):
     def get(self, request: Request, message_id: str) -> Response:
         message = access_message(actor_in(request), message_id)
         content = content_of(message)
-        explanation = explanation_of(message, queue_entry_of(message), batch_of(message))
+        entry, batch = queue_entry_of(message), batch_of(message)
         return Response(
             message_body(message)
             | {
                 "subject": subject_of(content) if content else "",
                 "from_email": content.from_email if content else "",
-                "explanation": explanation,
+                "explanation": explanation_of(message, entry, batch),
+                "waiting": wait_body(wait_of(message, entry, batch)),
                 "timeline": [entry_body(entry) for entry in timeline_of(message.pk).entries],
             }
         )
+
+
+class BatchWaitView(ApiView):
+    """Why the rest of a batch waits."""
+
+    scopes: ClassVar[dict[str, str]] = {"GET": "messages:read"}
+
+    @extend_schema(
+        operation_id="batches_waiting",
+        summary="Say why the rest of a batch waits",
+        description="At most 20,000 waiting messages are looked at.",
+        tags=["Messages"],
+        responses={200: BatchWaitOut, **problems(401, 403, 404, 429)},
+    )
+    def get(self, request: Request, batch_id: str) -> Response:
+        batch = access_batch(actor_in(request), batch_id)
+        return Response({"groups": [group_body(group) for group in waits_of(batch)]})
 
 
 class EventsView(ApiView):

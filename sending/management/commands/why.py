@@ -1,0 +1,70 @@
+"""Say why a message waits or failed, on the terminal."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from esp.lib.ids import from_public
+from sending.events.timeline import timeline_of
+from sending.messages.models import Batch, Message
+from sending.messages.selectors import batch_of, queue_entry_of
+from sending.messages.waiting import explanation_of, moment, wait_of, waits_of
+from tenants.scoping.context import scope
+
+
+class Command(BaseCommand):
+    """`manage.py why msg_…` or `manage.py why bat_…`."""
+
+    help = "Say in words why a message, or the rest of a batch, waits, and what was tried."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("id", help="a message (msg_…) or a batch (bat_…)")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        public_id = str(options["id"]).strip()
+        if public_id.startswith("bat_"):
+            self._batch(public_id)
+        else:
+            self._message(public_id)
+
+    def _message(self, public_id: str) -> None:
+        try:
+            message = Message.unscoped.filter(pk=from_public("msg", public_id)).first()
+        except ValueError as error:
+            raise CommandError("Give an id such as msg_01k9y7mv5xf4a8k2r5t9c3w6hd.") from error
+        if message is None:
+            raise CommandError("There is no such message.")
+        with scope(message.tenant_id):
+            entry, batch = queue_entry_of(message), batch_of(message)
+            self.stdout.write(f"{message.recipient}: {message.get_status_display()}")
+            self.stdout.write(explanation_of(message, entry, batch))
+            wait = wait_of(message, entry, batch)
+            for cause in wait.causes[1:] if wait is not None else ():
+                self.stdout.write(f"Also: {cause.text}")
+            if wait is not None:
+                self.stdout.write(f"It is given up after {moment(wait.expires_at)}.")
+            for attempt in timeline_of(message.pk).attempts:
+                by = f" by {attempt.route}" if attempt.route else ""
+                where = f"{attempt.mx_host or '–'} from {attempt.source_address or '–'}{by}"
+                reply = attempt.reply or "no reply"
+                self.stdout.write(f"{moment(attempt.at)}  {attempt.outcome}  {where}  {reply}")
+
+    def _batch(self, public_id: str) -> None:
+        try:
+            batch = Batch.unscoped.filter(pk=from_public("bat", public_id)).first()
+        except ValueError as error:
+            raise CommandError("Give an id such as bat_01k9y7mv5wehtr1m6h0q4x7k5p.") from error
+        if batch is None:
+            raise CommandError("There is no such batch.")
+        with scope(batch.tenant_id):
+            groups = waits_of(batch)
+            self.stdout.write(f"{batch.label}: {batch.get_status_display()}")
+            if not groups:
+                self.stdout.write("Nothing of it waits.")
+            for group in groups:
+                more = " or more" if group.is_sampled else ""
+                until = f" Until {moment(group.cause.until)}." if group.cause.until else ""
+                self.stdout.write(f"{group.count}{more}: {group.cause.text}{until}")
