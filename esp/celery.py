@@ -69,17 +69,27 @@ app.conf.update(
         },
         "feedback-sweep": {"task": "feedback.sweep", "schedule": 5.0, "options": {"expires": 5}},
         "feedback-purge": {"task": "feedback.purge", "schedule": 24 * 3600.0},
-        "ips-check-nodes": {"task": "ips.check_nodes", "schedule": 15.0, "options": {"expires": 15}},
+        "ips-check-nodes": {
+            "task": "ips.check_nodes",
+            "schedule": 15.0,
+            "options": {"expires": 15},
+        },
         "ips-check-ptr": {"task": "ips.check_ptr", "schedule": 24 * 3600.0},
         "messages-clear-cancelled": {"task": "messages.clear_cancelled", "schedule": 30.0},
         "messages-purge-idempotency": {
             "task": "messages.purge_idempotency",
             "schedule": 24 * 3600.0,
         },
+        "messages-watch-queue": {
+            "task": "messages.watch_queue",
+            "schedule": 15.0,
+            "options": {"expires": 15},
+        },
         "content-forget-versions": {
             "task": "content.forget_versions",
             "schedule": 24 * 3600.0,
         },
+        "routes-check": {"task": "routes.check", "schedule": 10.0, "options": {"expires": 10}},
         "dispatch-partitions": {"task": "dispatch.make_partitions", "schedule": 6 * 3600.0},
     },
 )
@@ -95,5 +105,6 @@ app.autodiscover_tasks(
         "sending.campaigns",
         "sending.feedback",
         "sending.dispatch",
+        "sending.routes",
     ]
 )

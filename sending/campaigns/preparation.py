@@ -6,6 +6,7 @@ begins to leave with the first chunk.
 
 from __future__ import annotations
 
+import logging
 import uuid
 
 from django.db import transaction
@@ -14,10 +15,13 @@ from django.utils import timezone
 from esp.kit.jobs import enqueue_on_commit
 from sending.audience.recipients import next_bound, recipients_select
 from sending.campaigns.models import Campaign
+from sending.messages.backpressure import why_full
 from sending.messages.jobs import DELIVER_BROADCAST
-from sending.messages.models import Batch, QueueEntry
+from sending.messages.models import Batch, QueueEntry, Stream
 from sending.messages.queue import insert_messages_from_select
 from tenants.scoping.context import scope
+
+log = logging.getLogger(__name__)
 
 CHUNK = 20_000
 # Contacts keep their address as written (the domain is lower case already); messages, events and
@@ -30,10 +34,15 @@ def prepare_campaign(*, tenant_id: uuid.UUID, campaign_id: uuid.UUID) -> int:
     """Make all messages that are missing; return how many were made. For workers.
 
     Running twice at once is harmless: chunks take turns on the campaign's row. Stops when the
-    campaign is cancelled; a paused one is prepared on, only nothing of it leaves.
+    campaign is cancelled; a paused one is prepared on, only nothing of it leaves. While the queue
+    is full it ends early: the sweep takes it up again.
     """
     made = 0
     while True:
+        why = why_full(Stream.BROADCAST)
+        if why:
+            log.warning("the campaign %s is not prepared on: %s", campaign_id, why)
+            return made
         with scope(tenant_id):
             added, is_over = _prepare_chunk(campaign_id)
         made += added

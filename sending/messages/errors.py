@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from esp.lib.errors import Conflict, DomainError, InvalidInput
+from esp.lib.errors import Conflict, DomainError, InvalidInput, LimitReached
 
 
 class IdempotencyMismatch(Conflict):
@@ -33,3 +33,9 @@ class SystemMailUnavailable(DomainError):
     """The product cannot send its own mail: its domain is not set up."""
 
     code = "system-mail-unavailable"
+
+
+class QueueFull(LimitReached):
+    """So much waits already that more would harm everyone."""
+
+    code = "queue-full"

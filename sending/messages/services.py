@@ -21,6 +21,7 @@ from sending.content.types import CompiledContent, ContentSource
 from sending.events.models import EventKind
 from sending.events.services import Fact, record_facts
 from sending.messages import jobs
+from sending.messages.backpressure import check_room
 from sending.messages.errors import SenderNotVerified, TenantNotActive
 from sending.messages.intake import CheckedRequest, check_request, check_source
 from sending.messages.models import Batch, Message, MessageContent, QueueEntry, Stream
@@ -46,13 +47,15 @@ def accept_messages(*, actor: Actor, request: SendRequest) -> AcceptedBatch:
 
     One content, one message and queue entry per recipient, or nothing at all. A suppressed
     recipient becomes a message that is `dropped`, with the reason. Raises InvalidInput and
-    ContentError (with the field at fault), SenderNotVerified, TenantNotActive, PermissionMissing.
+    ContentError (with the field at fault), SenderNotVerified, TenantNotActive, QueueFull and
+    PermissionMissing.
     """
     actor.require("messages:send")
     with scope(actor.tenant_id):
         now = timezone.now()
         checked = check_request(request, now=now)
-        _check_tenant(actor.tenant_id, request.stream)
+        tenant = _check_tenant(actor.tenant_id, request.stream)
+        check_room(tenant, request.stream, messages=len(checked.recipients))
         domain = _sending_domain(checked)
         source = _source_for(request, checked)
         check_source(source)
@@ -80,7 +83,7 @@ def accept_messages(*, actor: Actor, request: SendRequest) -> AcceptedBatch:
     )
 
 
-def _check_tenant(tenant_id: uuid.UUID, stream: str) -> None:
+def _check_tenant(tenant_id: uuid.UUID, stream: str) -> Tenant:
     tenant = Tenant.objects.get(pk=tenant_id)
     if not tenant.is_active:
         raise TenantNotActive("This workspace is suspended and cannot send.")
@@ -90,6 +93,7 @@ def _check_tenant(tenant_id: uuid.UUID, stream: str) -> None:
             code="postal-address-missing",
             field="stream",
         )
+    return tenant
 
 
 def _sending_domain(checked: CheckedRequest) -> Domain:

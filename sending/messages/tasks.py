@@ -8,10 +8,13 @@ from typing import Any
 
 from celery import shared_task
 
+from deliverability.alerts.services import settle_alert
 from esp.lib.errors import DomainError
 from sending.messages import jobs
+from sending.messages.backpressure import why_full
 from sending.messages.confirmation import send_confirmation as queue_confirmation
 from sending.messages.idempotency import purge_old_keys
+from sending.messages.models import Stream
 from sending.messages.services import clear_cancelled as clear_cancelled_batches
 
 log = logging.getLogger(__name__)
@@ -41,3 +44,17 @@ def clear_cancelled() -> None:
 def purge_idempotency() -> None:
     """Remove idempotency keys whose 24 hours are over."""
     purge_old_keys()
+
+
+@shared_task(name=jobs.WATCH_QUEUE)
+def watch_queue() -> None:
+    """Tell operators while the queue is so long that mail is refused."""
+    why = why_full(Stream.BROADCAST)
+    settle_alert(
+        is_on=bool(why),
+        code="queue-full",
+        severity="critical",
+        title="The sending queue is full: the API refuses broadcast mail",
+        detail=f"{why} See which lanes hold the mail; add workers or source IPs, or raise "
+        "QUEUE_LIMIT when the database has room.",
+    )

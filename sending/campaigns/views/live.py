@@ -14,6 +14,8 @@ from sending.campaigns import services
 from sending.campaigns.access import access_campaign
 from sending.campaigns.models import Campaign
 from sending.campaigns.report import progress_of, progress_parts, time_left
+from sending.messages.backpressure import why_full
+from sending.messages.models import Stream
 from sending.messages.waiting import waits_of
 from tenants.directory.gate import MemberRequest, member_page
 
@@ -42,6 +44,7 @@ def campaign_detail(request: MemberRequest, campaign_id: str) -> HttpResponse:
             progress.seconds_left if campaign.status != _STATUS.PAUSED else None
         ),
         "is_live": campaign.status in LIVE,
+        "queue_full": why_full(Stream.BROADCAST) if campaign.status == _STATUS.PREPARING else "",
         "list_names": ", ".join(campaign.lists.order_by("name").values_list("name", flat=True)),
     }
     template = "sending/campaigns/live.html" + ("#live" if is_part else "")

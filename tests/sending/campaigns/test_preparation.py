@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 from django.db import transaction
+from django.test import Client
+from pytest_django.fixtures import Settings
 
 from sending.campaigns import preparation
 from sending.campaigns.models import Campaign
 from sending.campaigns.preparation import prepare_campaign
 from sending.campaigns.services import send_campaign
+from sending.messages import backpressure
 from sending.messages.models import Message, QueueEntry
 from tenants.scoping.context import scope
 from tests import make
@@ -73,3 +76,21 @@ def test_messages_go_by_the_normalised_address(cast: Cast, world: World) -> None
         send_campaign(actor=cast.alice_actor, campaign=campaign)
     prepare_campaign(tenant_id=cast.acme.pk, campaign_id=campaign.pk)
     assert "grace.hopper@bigmail.test" in recipients(campaign)
+
+
+def test_it_waits_with_a_reason_while_the_queue_is_full(
+    started: Campaign,
+    alice: Client,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings.QUEUE_LIMIT = 100
+    monkeypatch.setattr(backpressure, "_estimate_all", lambda: 100)
+    backpressure.forget_counts()
+    assert prepare_campaign(tenant_id=started.tenant_id, campaign_id=started.pk) == 0
+    page = alice.get(f"/campaigns/{started.public_id}/").content.decode()
+    assert "The sending queue is full" in page
+    monkeypatch.setattr(backpressure, "_estimate_all", lambda: 99)
+    backpressure.forget_counts()
+    assert prepare_campaign(tenant_id=started.tenant_id, campaign_id=started.pk) == 10
+    backpressure.forget_counts()
