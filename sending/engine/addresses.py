@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 import idna
 
@@ -16,6 +17,7 @@ _MAX_DOMAIN_OCTETS = 253
 _UNSAFE = re.compile(r"[\x00-\x20\x7f<>]")
 
 
+@lru_cache(maxsize=20_000)
 def ascii_domain(domain: str) -> str:
     """Return `domain` in lower-case A-labels without the final dot (RFC 5890).
 

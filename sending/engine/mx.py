@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import ipaddress
 import random
 from collections.abc import Sequence
@@ -141,11 +142,7 @@ class MxResolver:
         return found.records if found.is_secure else ()
 
     def _explicit(self, name: str, found: _Found) -> MxAnswer:
-        hosts = []
-        for record in found.records:
-            preference, _, target = record.partition(" ")
-            if target:
-                hosts.append(MxHost(target, int(preference)))
+        hosts = _hosts(found.records)
         if not hosts:
             # RFC 7505: a lone MX of "." says that the domain accepts no mail at all. Among other
             # records it is a mistake, and the others are used.
@@ -163,6 +160,8 @@ class MxResolver:
 
     def _ordered(self, hosts: Sequence[MxHost]) -> tuple[MxHost, ...]:
         """Sort by preference, equals in random order (RFC 5321 section 5.1), and cut the list."""
+        if len(hosts) == 1:
+            return tuple(hosts)
         unique = {host.name: host for host in sorted(hosts, key=lambda h: -h.preference)}
         shuffled = self._rng.sample(list(unique.values()), len(unique))
         shuffled.sort(key=lambda host: host.preference)
@@ -226,6 +225,13 @@ def is_public(ip: IpAddress) -> bool:
         if inner is not None:
             return is_public(inner)
     return ip.is_global and not ip.is_multicast
+
+
+@functools.lru_cache(maxsize=20_000)
+def _hosts(records: tuple[str, ...]) -> tuple[MxHost, ...]:
+    """Read MX records as `_records` writes them, without the null MX."""
+    parted = [record.partition(" ") for record in records]
+    return tuple(MxHost(target, int(preference)) for preference, _, target in parted if target)
 
 
 def _records(answer: dns.resolver.Answer) -> tuple[str, ...]:

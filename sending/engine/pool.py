@@ -49,14 +49,20 @@ class _Unmade(Exception):
 class _Errand:
     """An order on its way: what is known of it by now; its bytes are made once, when needed."""
 
-    __slots__ = ("_letter", "answer", "mail", "order", "rcpt")
+    __slots__ = ("_letter", "answer", "is_carried", "mail", "order", "rcpt")
 
     def __init__(self, order: Order, mail: str, rcpt: str) -> None:
         self.order = order
         self.mail = mail
         self.rcpt = rcpt
         self.answer: MxAnswer | None = None
+        self.is_carried = False
         self._letter: Letter | None = None
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether any of the content may have left the house."""
+        return self.is_carried or (self._letter is not None and self._letter.is_leaving)
 
     def letter(self) -> Letter:
         """Return envelope and bytes; raises _Unmade for content that cannot be sent."""
@@ -104,6 +110,7 @@ class Deliverer:
         self._rng = rng or random.Random()  # noqa: S311 (spreads load, guards nothing)
         self._site_for = site_for or (lambda answer: answer.site)
         self._settings = pool or PoolSettings()
+        self._errands: dict[int, _Errand] = {}
         self._idle = IdleSessions(self._settings, clock=self._clock)
         self._connector = Connector(
             resolver,
@@ -136,17 +143,16 @@ class Deliverer:
         except ValueError as error:
             return self._local("bounced", "envelope", "hard/invalid-recipient", str(error))
         errand = _Errand(order, mail, rcpt)
-        ways: Sequence[Way] = order.ways
-        if any(is_direct(way) for way in ways):
-            answer = await self._resolver.mx(order.domain)
-            if answer.kind is not None:
-                # A domain that takes no mail takes none through a relay either; one that cannot be
-                # looked up now may be known there.
-                ways = [way for way in ways if not is_direct(way)]
-                if answer.kind == "bounced" or not ways:
-                    return self._local(answer.kind, "mx", answer.classification, answer.text)
-            errand.answer = answer
-        return await self._by_ways(errand, ordered_ways(ways, self._rng))
+        self._errands[id(order)] = errand
+        try:
+            return await self._look_up(errand)
+        finally:
+            del self._errands[id(order)]
+
+    def is_leaving(self, order: Order) -> bool:
+        """Tell whether any of the content of `order`, under way now, may have left."""
+        errand = self._errands.get(id(order))
+        return errand is not None and errand.is_leaving
 
     async def close(self) -> None:
         """Close every kept connection; messages under way must have ended before.
@@ -157,6 +163,21 @@ class Deliverer:
         await self._resolver.close()
 
     # --- choosing a way --------------------------------------------------------------------
+
+    async def _look_up(self, errand: _Errand) -> Outcome:
+        """Find where the domain's mail goes, if a way needs it, and try the ways."""
+        order = errand.order
+        ways: Sequence[Way] = order.ways
+        if is_direct(ways[0]) if len(ways) == 1 else any(map(is_direct, ways)):
+            answer = await self._resolver.mx(order.domain)
+            if answer.kind is not None:
+                # A domain that takes no mail takes none through a relay either; one that cannot be
+                # looked up now may be known there.
+                ways = [way for way in ways if not is_direct(way)]
+                if answer.kind == "bounced" or not ways:
+                    return self._local(answer.kind, "mx", answer.classification, answer.text)
+            errand.answer = answer
+        return await self._by_ways(errand, ordered_ways(ways, self._rng))
 
     async def _by_ways(self, errand: _Errand, ways: Sequence[Way]) -> Outcome:
         site = self._site_for(errand.answer) if errand.answer is not None else ""
@@ -212,7 +233,10 @@ class Deliverer:
 
     async def _send(self, permit: Permit, way: Way, origin: Origin, errand: _Errand) -> Outcome:
         if way.carrier is not None:
-            outcome = await way.carrier.carry(errand.order, errand.letter().data)
+            data = errand.letter().data
+            errand.is_carried = True
+            outcome = await way.carrier.carry(errand.order, data)
+            errand.is_carried = not may_go_on(outcome, way)
             return origin.mark(outcome)
         target = way.relay or errand.answer
         assert target is not None, "a direct way without an MX answer"

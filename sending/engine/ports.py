@@ -222,6 +222,8 @@ class MxAnswer:
     @property
     def site(self) -> str:
         """The site's name when nobody rolls it up by provider: the set of MX hosts."""
+        if len(self.hosts) == 1:
+            return self.hosts[0].name
         return ",".join(sorted({host.name for host in self.hosts}))
 
 
@@ -322,3 +324,9 @@ class Deliver(Protocol):
 
     def deliver(self, order: Order) -> Awaitable[Outcome]:
         """Try once to deliver; returns what came of it and raises only on cancellation."""
+
+    def is_leaving(self, order: Order) -> bool:
+        """Tell whether any of the content of `order`, under way now, may have left.
+
+        If not, its delivery can be cancelled and the message go again without harm.
+        """

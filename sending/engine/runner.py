@@ -1,100 +1,35 @@
 """A slice of work: claim, prepare, deliver many at once, record in batches.
 
 Knows nothing of queues or databases: `sending.dispatch` hands in functions. A slice lasts seconds;
-a worker runs one after the other, so that limits, pauses and new code take hold soon.
+a worker runs one after the other, so that limits, pauses and new code take hold soon. Its slots are
+coroutines that live as long as the slice and take one job after the other.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from esp.lib.clock import Clock
+from sending.engine.lineup import Lineup
 from sending.engine.ports import Deliver, Order, Outcome, Phase
 from sending.engine.recorder import Recorder, RecordSettings, Result
+from sending.engine.work import NotReady, SliceSettings, SliceSummary, Work
 
 J = TypeVar("J")
 
+__all__ = ["NotReady", "RecordSettings", "SliceSettings", "SliceSummary", "Work", "run_slice"]
 
-class NotReady(Exception):
-    """What `Work.prepare` needs is not to be had now; the job goes back untouched."""
+# How long the runner sleeps at most before it asks whether to stop.
+_STOP_CHECK_SECONDS = 0.05
 
-
-@dataclass(frozen=True, slots=True)
-class SliceSettings:
-    """`max_share` is the part of the slots that one destination may hold (at least one slot).
-
-    After `duration_seconds` nothing more is claimed; deliveries under way get `grace_seconds` to
-    end, then they are cut off and deferred as ambiguous.
-    """
-
-    duration_seconds: float = 10.0
-    concurrency: int = 50
-    max_share: float = 0.5
-    grace_seconds: float = 30.0
-    poll_seconds: float = 0.2
-    record: RecordSettings = field(default_factory=RecordSettings)
-
-    def __post_init__(self) -> None:
-        if self.concurrency < 1 or not 0 < self.max_share <= 1:
-            raise ValueError("a slice has at least one slot, and a share lies in (0, 1]")
-
-    @property
-    def slots_per_destination(self) -> int:
-        return max(1, math.floor(self.concurrency * self.max_share))
-
-    @property
-    def claim_at_least(self) -> int:
-        return max(1, self.concurrency // 8)
-
-
-@dataclass(slots=True)
-class SliceSummary:
-    """What a slice did; `is_idle` says that it ended because there was nothing to claim."""
-
-    claimed: int = 0
-    delivered: int = 0
-    deferred: int = 0
-    bounced: int = 0
-    returned: int = 0
-    cut_off: int = 0
-    is_idle: bool = False
-    seconds: float = 0.0
-    by_classification: dict[str, int] = field(default_factory=dict)
-
-    def count(self, outcome: Outcome) -> None:
-        """Add one outcome."""
-        setattr(self, outcome.kind, getattr(self, outcome.kind) + 1)
-        counts = self.by_classification
-        counts[outcome.classification] = counts.get(outcome.classification, 0) + 1
-
-
-class Work(Protocol[J]):
-    """What a slice works on; each method may raise, and what then happens stands beside it."""
-
-    async def claim(self, limit: int, avoid: frozenset[str]) -> Sequence[J]:
-        """Lease at most `limit` jobs, none for a destination in `avoid`. Raising ends the slice."""
-
-    def destination(self, job: J) -> str:
-        """Return what shares are counted by: the recipient's domain, or better its site."""
-
-    async def prepare(self, job: J) -> Order:
-        """Say who, where and by which ways; the bytes are made later, by `Order.make`.
-
-        Raising NotReady gives the job back untouched; raising anything else bounces this one job
-        as block/content in phase "render".
-        """
-
-    async def record(self, results: Sequence[Result[J]]) -> None:
-        """Make results durable. Raising is tried again; in the end the slice raises."""
-
-    async def give_back(self, jobs: Sequence[J]) -> None:
-        """End the leases of jobs that were not started. Raising is harmless: leases run out."""
+# Holds of a destination. Those of a tenant or batch must not keep others' mail from it.
+_SITE_HOLDS = frozenset({"connections", "rate", "cap", "suspended", "paused", "quarantine",
+                         "domain-rate"})  # fmt: skip
+_SHORT_HOLD_SECONDS = 1.0
 
 
 async def run_slice(
@@ -104,135 +39,203 @@ async def run_slice(
     settings: SliceSettings,
     clock: Clock,
     should_stop: Callable[[], bool] = lambda: False,
+    avoided: dict[str, float] | None = None,
 ) -> SliceSummary:
     """Work for `settings.duration_seconds` or until there is nothing left; returns the counts.
+
+    When `should_stop` says so it ends within `settings.stop_grace_seconds` and nothing is sent
+    twice for it. `avoided` remembers held destinations (until when, by the monotonic clock); a
+    caller that hands in the same dict carries them from slice to slice.
 
     Raises RecordFailed when results could not be made durable: their leases run out, and the
     messages go again under the same Message-ID. Raises what `claim` raised, after everything under
     way was delivered and recorded.
     """
-    return await _Slice(work, deliverer, settings, clock, should_stop).run()
+    held = avoided if avoided is not None else {}
+    return await _Slice(work, deliverer, settings, clock, should_stop, held).run()
+
+
+class _Slot(Generic[J]):
+    """One of the slice's places: its task, and what it is busy with."""
+
+    __slots__ = ("is_safe", "job", "order", "task")
+
+    def __init__(self) -> None:
+        self.job: J | None = None
+        self.order: Order | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.is_safe = False  # it was cut off before any of its content had left
 
 
 class _Slice(Generic[J]):
-    def __init__(
+    def __init__(  # noqa: PLR0917 (made in one place)
         self,
         work: Work[J],
         deliverer: Deliver,
         settings: SliceSettings,
         clock: Clock,
         should_stop: Callable[[], bool],
+        avoided: dict[str, float],
     ) -> None:
         self._work = work
         self._deliverer = deliverer
         self._settings = settings
         self._clock = clock
         self._should_stop = should_stop
+        self._avoided = avoided
         self._summary = SliceSummary()
         self._recorder: Recorder[J] = Recorder(work.record, settings.record)
-        self._waiting: dict[str, deque[J]] = {}
-        self._running: dict[asyncio.Task[None], tuple[str, J]] = {}
-        self._busy: dict[str, int] = {}
+        self._note: Callable[[Result[J]], None] | None = getattr(work, "note", None)
+        self._lineup: Lineup[J] = Lineup(
+            share=settings.slots_per_destination, ahead=settings.ahead_per_destination
+        )
+        self._slots: list[_Slot[J]] = [_Slot() for _ in range(settings.concurrency)]
+        self._resting: deque[asyncio.Future[None]] = deque()
+        self._running = 0
+        self._has_room = asyncio.Event()
+        self._is_closing = False
         self._unstarted: list[J] = []
         self._started = clock.monotonic()
+        self._dry_since: float | None = None
 
     async def run(self) -> SliceSummary:
         self._recorder.start()
+        for slot in self._slots:
+            slot.task = asyncio.create_task(self._serve(slot))
         try:
-            await self._fill_until_end()
+            await self._feed()
         finally:
             await self._settle()
             self._summary.seconds = self._clock.monotonic() - self._started
         return self._summary
 
-    async def _fill_until_end(self) -> None:
+    # --- claiming --------------------------------------------------------------------------
+
+    async def _feed(self) -> None:
         while not self._is_over():
-            room = self._settings.concurrency - len(self._running)
-            is_dry = False
-            # Not for every single slot: a claim is a round trip to the database.
-            if room >= self._settings.claim_at_least or not self._running:
-                is_dry = not await self._claim(room)
-            self._start_waiting()
-            if not self._running:
+            came: int | None = None
+            room = self._room
+            if room >= self._settings.claim_at_least or self._is_empty:
+                came = await self._claim(room)
+                self._dry_since = None if came else self._dry_since or self._clock.monotonic()
+            if came == 0 and self._is_empty and self._has_lingered():
                 self._summary.is_idle = True
                 return
-            await self._wait_a_little(is_dry=is_dry)
+            await self._pause(is_dry=came == 0)
 
-    async def _claim(self, limit: int) -> int:
-        """Claim for the free slots; returns how many jobs came.
+    @property
+    def _room(self) -> int:
+        total = self._settings.concurrency + self._settings.jobs_ahead
+        return total - self._running - self._lineup.ready
 
-        What waits are only jobs above their destination's share, and those destinations are named
-        to be avoided, so that waiting jobs stay few whatever the queue looks like.
-        """
-        jobs = await self._work.claim(limit, self._full())
-        self._summary.claimed += len(jobs)
-        for job in jobs:
-            self._waiting.setdefault(self._work.destination(job), deque()).append(job)
-        return len(jobs)
+    @property
+    def _is_empty(self) -> bool:
+        return not self._running and not self._lineup.ready
+
+    def _has_lingered(self) -> bool:
+        since = self._dry_since if self._dry_since is not None else self._clock.monotonic()
+        return self._clock.monotonic() - since >= self._settings.linger_seconds
 
     def _is_over(self) -> bool:
-        spent = self._clock.monotonic() - self._started
+        self._summary.is_stopped = self._should_stop()
         return (
-            spent >= self._settings.duration_seconds
-            or self._should_stop()
+            self._summary.is_stopped
+            or self._clock.monotonic() - self._started >= self._settings.duration_seconds
             # Delivering what cannot be recorded would mean delivering it again.
             or self._recorder.is_failing
         )
 
-    def _full(self) -> frozenset[str]:
-        """Return the destinations that have all their slots taken, or jobs waiting for them."""
-        share = self._settings.slots_per_destination
-        return frozenset(
-            name
-            for name in self._busy.keys() | self._waiting.keys()
-            if self._busy.get(name, 0) + len(self._waiting.get(name, ())) >= share
-        )
+    async def _claim(self, limit: int) -> int:
+        """Claim for the free places; returns how many jobs came."""
+        jobs = await self._work.claim(limit, self._to_avoid())
+        self._summary.claimed += len(jobs)
+        for job in jobs:
+            self._lineup.add(self._work.destination(job), job)
+        for _ in range(min(len(jobs), len(self._resting))):
+            self._wake_one()
+        return len(jobs)
 
-    def _start_waiting(self) -> None:
-        """Fill the slots one job per destination in turn, none above its share."""
-        share = self._settings.slots_per_destination
-        progress = True
-        while progress and len(self._running) < self._settings.concurrency:
-            progress = False
-            for name in list(self._waiting):
-                if len(self._running) >= self._settings.concurrency:
-                    break
-                if self._busy.get(name, 0) < share:
-                    self._start(name, self._waiting[name].popleft())
-                    progress = True
-                    if not self._waiting[name]:
-                        del self._waiting[name]
+    def _to_avoid(self) -> frozenset[str]:
+        """Return the destinations at their share, and those that a limit of ours keeps closed."""
+        names = self._lineup.full()
+        if self._avoided:
+            now = self._clock.monotonic()
+            for name in [name for name, until in self._avoided.items() if until <= now]:
+                del self._avoided[name]
+            names |= self._avoided.keys()
+        return frozenset(names)
 
-    def _start(self, name: str, job: J) -> None:
-        task = asyncio.create_task(self._one(job))
-        self._busy[name] = self._busy.get(name, 0) + 1
-        self._running[task] = (name, job)
-        task.add_done_callback(self._ended)
+    async def _pause(self, *, is_dry: bool) -> None:
+        """Wait until there is room, or for work where the queue was dry; at most a poll's time."""
+        end = self._clock.monotonic() + self._settings.poll_seconds
+        wait_for_work = getattr(self._work, "wait_for_work", None)
+        self._has_room.clear()
+        while (left := end - self._clock.monotonic()) > 0 and not self._should_stop():
+            seconds = min(left, _STOP_CHECK_SECONDS)
+            if not is_dry:
+                if self._room >= self._settings.claim_at_least:
+                    return
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(seconds):
+                        await self._has_room.wait()
+                        return
+            elif wait_for_work is not None:
+                if await wait_for_work(seconds):
+                    return
+            else:
+                await asyncio.sleep(seconds)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        name, _ = self._running.pop(task)
-        self._busy[name] -= 1
-        if not self._busy[name]:
-            del self._busy[name]
+    # --- delivering ------------------------------------------------------------------------
 
-    async def _one(self, job: J) -> None:
-        """Prepare and deliver one job; whatever happens, it has exactly one result."""
+    async def _serve(self, slot: _Slot[J]) -> None:
+        """Take one job after the other; whatever happens to one, the next is served."""
+        enough = self._settings.claim_at_least
+        while not self._is_closing:
+            taken = self._lineup.take()
+            if taken is None:
+                await self._rest()
+                continue
+            name, slot.job = taken
+            self._running += 1
+            try:
+                await self._one(slot, name, taken[1])
+            finally:
+                slot.job = slot.order = None
+                self._running -= 1
+                self._lineup.done(name)
+            if self._room >= enough:
+                self._has_room.set()
+
+    async def _rest(self) -> None:
+        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._resting.append(woken)
+        await woken
+
+    def _wake_one(self) -> None:
+        woken = self._resting.popleft()
+        if not woken.done():
+            woken.set_result(None)
+
+    async def _one(self, slot: _Slot[J], name: str, job: J) -> None:
+        """Prepare and deliver one job: it has exactly one result, or goes back untouched."""
         try:
-            outcome = await self._attempt(job)
+            outcome = await self._attempt(slot, job)
         except NotReady:
             self._unstarted.append(job)
             return
         except asyncio.CancelledError:
+            if self._summary.is_stopped and slot.is_safe:
+                self._unstarted.append(job)
+                return
             self._summary.cut_off += 1
-            outcome = self._made_up(
-                "slice", "soft/network-error", "The attempt took too long and was cut off."
-            )
-        self._summary.count(outcome)
-        self._recorder.add(Result(job, outcome))
+            text = "The attempt took too long and was cut off."
+            is_open = not slot.is_safe
+            outcome = self._made_up("slice", "soft/network-error", text, is_ambiguous=is_open)
+        self._finish(name, Result(job, outcome))
 
-    async def _attempt(self, job: J) -> Outcome:
+    async def _attempt(self, slot: _Slot[J], job: J) -> Outcome:
         try:
-            order = await self._work.prepare(job)
+            slot.order = await self._work.prepare(job)
         except NotReady:
             raise
         except Exception as error:  # whatever a tenant's content does
@@ -240,46 +243,89 @@ class _Slice(Generic[J]):
             text = f"The message could not be made: {why}"[:1000]
             return self._made_up("render", "block/content", text)
         try:
-            return await self._deliverer.deliver(order)
+            return await self._deliverer.deliver(slot.order)
         except Exception as error:  # costs one attempt, never the slice
             text = f"The engine failed: {type(error).__name__}: {error}"[:1000]
-            return self._made_up("slice", "soft/server-error", text)
+            return self._made_up("slice", "soft/server-error", text, is_ambiguous=True)
 
-    def _made_up(self, phase: Phase, classification: str, text: str) -> Outcome:
-        is_render = phase == "render"
+    def _made_up(
+        self, phase: Phase, classification: str, text: str, *, is_ambiguous: bool = False
+    ) -> Outcome:
         return Outcome(
-            kind="bounced" if is_render else "deferred",
+            kind="bounced" if phase == "render" else "deferred",
             phase=phase,
             classification=classification,
             text=text,
             at=self._clock.now(),
-            is_ambiguous=not is_render,
+            is_ambiguous=is_ambiguous,
         )
 
-    async def _wait_a_little(self, *, is_dry: bool) -> None:
-        """Wait for a slot to become free; when the queue is dry, ask it again at intervals."""
-        timeout = self._settings.poll_seconds
-        if is_dry or not self._running:
-            await asyncio.sleep(timeout)
-        else:
-            await asyncio.wait(self._running, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    def _finish(self, name: str, result: Result[J]) -> None:
+        outcome = result.outcome
+        self._summary.count(outcome)
+        if outcome.phase == "throttle":
+            self._avoid(name, outcome)
+        elif name in self._avoided:
+            del self._avoided[name]
+        if self._note is not None:
+            self._note(result)
+        self._recorder.add(result)
+
+    def _avoid(self, name: str, outcome: Outcome) -> None:
+        """Leave a destination that is closed for longer out of the claims, for a while at most.
+
+        Another source may be open there, so it is looked at again before a long hold is over.
+        """
+        seconds = outcome.retry_after_seconds or 0.0
+        if outcome.hold in _SITE_HOLDS and seconds > _SHORT_HOLD_SECONDS:
+            bounded = min(seconds, self._settings.avoid_seconds)
+            self._avoided[name] = self._clock.monotonic() + bounded
+
+    # --- ending ----------------------------------------------------------------------------
 
     async def _settle(self) -> None:
         """Give back what was not started, end what was, and make all results durable."""
-        not_started = [job for jobs in self._waiting.values() for job in jobs]
-        self._waiting.clear()
-        await self._give_back(not_started)
-        if self._running:
-            await asyncio.wait(self._running, timeout=self._settings.grace_seconds)
-        for task in list(self._running):
-            task.cancel()
-        if self._running:
-            await asyncio.wait(self._running)
+        self._is_closing = True
+        while self._resting:
+            self._wake_one()
+        await self._give_back(self._lineup.drain())
+        settings = self._settings
+        if self._summary.is_stopped:
+            self._interrupt()
+        grace = settings.stop_grace_seconds if self._summary.is_stopped else settings.grace_seconds
+        await self._wait_for_slots(grace)
         await self._give_back(self._unstarted)
         await self._recorder.finish()
 
+    def _interrupt(self) -> None:
+        """Break off what has not sent any of its content: it can go again without harm."""
+        for slot in self._slots:
+            if slot.job is not None and not self._is_leaving(slot):
+                self._cut(slot)
+
+    def _is_leaving(self, slot: _Slot[J]) -> bool:
+        return slot.order is not None and self._deliverer.is_leaving(slot.order)
+
+    def _cut(self, slot: _Slot[J]) -> None:
+        # Asked before: once the cancellation is under way nobody knows any more.
+        slot.is_safe = not self._is_leaving(slot)
+        if slot.task is not None:
+            slot.task.cancel()
+
+    async def _wait_for_slots(self, seconds: float) -> None:
+        tasks = [slot.task for slot in self._slots if slot.task is not None]
+        _, late = await asyncio.wait(tasks, timeout=seconds)
+        if late:
+            for slot in self._slots:
+                if slot.task in late:
+                    self._cut(slot)
+            await asyncio.wait(late)
+        for task in tasks:
+            task.result()  # a slot that failed is a fault of the runner: it must not go unseen
+
     async def _give_back(self, jobs: Sequence[J]) -> None:
+        if not jobs:
+            return
         self._summary.returned += len(jobs)
         with contextlib.suppress(Exception):  # the leases run out by themselves
-            if jobs:
-                await self._work.give_back(jobs)
+            await self._work.give_back(jobs)

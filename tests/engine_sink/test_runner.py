@@ -142,6 +142,9 @@ async def test_a_fault_in_the_engine_defers_alone(world: World) -> None:
                 raise RuntimeError("a bug")
             return await real.deliver(order)
 
+        def is_leaving(self, order: Order) -> bool:
+            return real.is_leaving(order)
+
     await world.sink()
     real = world.engine()
     work = queue(10)

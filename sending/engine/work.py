@@ -1,0 +1,124 @@
+"""What a slice works on, under which settings, and what it reports."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from sending.engine.ports import Order, Outcome
+from sending.engine.recorder import RecordSettings, Result
+
+J = TypeVar("J")
+
+
+class NotReady(Exception):
+    """What `Work.prepare` needs is not to be had now; the job goes back untouched."""
+
+
+@dataclass(frozen=True, slots=True)
+class SliceSettings:
+    """`max_share` is the part of the slots that one destination may hold (at least one slot).
+
+    `ahead` jobs are claimed beyond the free slots, so that slots do not stand idle while the
+    database is asked. After `duration_seconds` nothing more is claimed; deliveries under way get
+    `grace_seconds` to end, then they are cut off and deferred. When told to stop, those whose
+    content is not on its way yet are given back at once, the others get `stop_grace_seconds`. With
+    nothing to claim a slice ends after `linger_seconds`. `avoid_seconds` bounds how long a
+    destination that is held is left out of claims.
+    """
+
+    duration_seconds: float = 10.0
+    concurrency: int = 50
+    ahead: int | None = None
+    max_share: float = 0.5
+    grace_seconds: float = 30.0
+    stop_grace_seconds: float = 8.0
+    poll_seconds: float = 0.2
+    linger_seconds: float = 0.0
+    avoid_seconds: float = 30.0
+    record: RecordSettings = field(default_factory=RecordSettings)
+
+    def __post_init__(self) -> None:
+        if self.concurrency < 1 or not 0 < self.max_share <= 1:
+            raise ValueError("a slice has at least one slot, and a share lies in (0, 1]")
+
+    @property
+    def jobs_ahead(self) -> int:
+        return self.concurrency if self.ahead is None else self.ahead
+
+    @property
+    def slots_per_destination(self) -> int:
+        return max(1, math.floor(self.concurrency * self.max_share))
+
+    @property
+    def ahead_per_destination(self) -> int:
+        return math.floor(self.jobs_ahead * self.max_share)
+
+    @property
+    def claim_at_least(self) -> int:
+        """Not for every single slot: a claim is a round trip to the database."""
+        return max(1, (self.concurrency + self.jobs_ahead) // 4)
+
+
+@dataclass(slots=True)
+class SliceSummary:
+    """What a slice did; `is_idle` says that it ended because there was nothing to claim.
+
+    `deferred` counts attempts that were put off, `held` messages that a limit of ours held back.
+    """
+
+    claimed: int = 0
+    delivered: int = 0
+    deferred: int = 0
+    bounced: int = 0
+    held: int = 0
+    returned: int = 0
+    cut_off: int = 0
+    is_idle: bool = False
+    is_stopped: bool = False
+    seconds: float = 0.0
+    by_classification: dict[str, int] = field(default_factory=dict)
+
+    def count(self, outcome: Outcome) -> None:
+        """Add one outcome."""
+        if outcome.phase == "throttle":
+            self.held += 1
+        elif outcome.kind == "delivered":
+            self.delivered += 1
+        elif outcome.kind == "bounced":
+            self.bounced += 1
+        else:
+            self.deferred += 1
+        counts = self.by_classification
+        counts[outcome.classification] = counts.get(outcome.classification, 0) + 1
+
+
+class Work(Protocol[J]):
+    """What a slice works on; each method may raise, and what then happens stands beside it.
+
+    Two more methods are used where they are there. `async wait_for_work(timeout)` returns as soon
+    as there may be something to claim, or after `timeout` seconds; the runner awaits it instead of
+    asking the database at intervals. `note(result)` is called at once for each result, before it
+    waits for its batch; it must not block.
+    """
+
+    async def claim(self, limit: int, avoid: frozenset[str]) -> Sequence[J]:
+        """Lease at most `limit` jobs, none for a destination in `avoid`. Raising ends the slice."""
+
+    def destination(self, job: J) -> str:
+        """Return what shares are counted by: the recipient's domain, or better its site."""
+
+    async def prepare(self, job: J) -> Order:
+        """Say who, where and by which ways; the bytes are made later, by `Order.make`.
+
+        Raising NotReady gives the job back untouched; raising anything else bounces this one job
+        as block/content in phase "render".
+        """
+
+    async def record(self, results: Sequence[Result[J]]) -> None:
+        """Make results durable. Raising is tried again; in the end the slice raises."""
+
+    async def give_back(self, jobs: Sequence[J]) -> None:
+        """End the leases of jobs that were not started. Raising is harmless: leases run out."""
