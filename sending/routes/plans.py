@@ -120,9 +120,7 @@ def _rests(member: Member, now: dt.datetime) -> bool:
 def _member_ways(member: Member, direct: Sequence[Way], *, rank: int, weight: int) -> list[Way]:
     if not member.is_direct:
         source = _source(member, direct)
-        return [
-            Way(source, member.route, member.relay, member.carrier, rank, max(1, weight * _SHARE))
-        ]
+        return [Way(source, member.route, member.relay, member.carrier, rank, weight * _SHARE)]
     ways = []
     for found in direct:
         # The sources share the place's weight as they would without a set.
@@ -131,7 +129,7 @@ def _member_ways(member: Member, direct: Sequence[Way], *, rank: int, weight: in
             Way(
                 found.source,
                 rank=rank + min(found.rank, _PLACE - 1),
-                weight=max(1, weight * _SHARE * max(found.weight, 0) // beside),
+                weight=-(-weight * _SHARE * max(found.weight, 0) // beside),
             )
         )
     return ways

@@ -60,10 +60,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What a check of a route found; `error` is "" when all went well."""
+    """What a check of a route found; `error` is "" when all went well.
+
+    `proves`: that it can send now. A provider without a call that tries the key is only reached.
+    """
 
     steps: tuple[Step, ...]
     error: str = ""
+    proves: bool = True
 
     @property
     def is_ok(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from anymail.backends import amazon_ses
+from botocore.exceptions import ClientError
 
 
 class _Finished:
@@ -66,6 +67,16 @@ class SesBackend(amazon_ses.EmailBackend):  # type: ignore[misc]
             },
             **options,
         )
+
+    def try_key(self) -> str:
+        """Return why the key is refused, "" when it is not (GetAccount sends nothing)."""
+        try:
+            self.client.get_account()
+        except ClientError as error:
+            code = str(error.response.get("Error", {}).get("Code", ""))
+            # A key that may only send is known all the same.
+            return "" if code == "AccessDeniedException" else str(error)
+        return ""
 
     def build_message_payload(self, message: Any, defaults: Any) -> SesRaw:
         return SesRaw(message, defaults, self)

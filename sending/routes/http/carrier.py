@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urljoin
 
 from django.utils.module_loading import import_string
 
@@ -19,6 +20,7 @@ from sending.engine.ports import Order, Outcome
 from sending.routes.http.letters import RawLetter, field_letter
 from sending.routes.http.outcomes import clean, outcome_of_error, outcome_of_status
 from sending.routes.providers import Provider
+from sending.routes.types import Step
 
 CONNECT_SECONDS = 10.0
 TOTAL_SECONDS = 60.0
@@ -68,6 +70,46 @@ class HttpCarrier:
         except TimeoutError:
             outcome = outcome_of_error(TimeoutError("no answer in time"), at=_now(), secrets=())
         return replace(outcome, timings={"body": time.monotonic() - start})
+
+    def try_key(self) -> Step:
+        """Make the provider's cheapest call that needs the key; nothing is sent.
+
+        `is_ok` is None where the provider has no such call.
+        """
+        title = "Log in with the key"
+        if self._provider.check is None and not hasattr(self._backend, "try_key"):
+            return Step(title, None, "The provider has no call for that: the first message tells.")
+        try:
+            backend = self._backend(**self._options)
+            backend.open()
+            try:
+                answer = self._ask(backend)
+            finally:
+                backend.close()
+        except Exception as error:  # whatever a provider answers becomes a value
+            outcome = outcome_of_error(error, at=_now(), secrets=self._secrets)
+            return Step(title, False, outcome.text)
+        return Step(title, not answer, answer or "The provider knows it.")
+
+    def _ask(self, backend: Any) -> str:
+        """Return why the key is refused, "" when it is not."""
+        if self._provider.check is None:
+            return str(backend.try_key())
+        check, options = self._provider.check, self._options
+        letter: Any = RawLetter(raw=b"", mail_from="a@example.com", rcpt_to="a@example.com")
+        letter.metadata = {"message_id": ""}
+        # anymail's payload knows how the provider wants its key.
+        payload = backend.build_message_payload(letter, {})
+        response = backend.session.request(
+            check.method,
+            urljoin(options["api_url"], check.path.format(**options)),
+            headers=payload.headers,
+            auth=payload.auth,
+            data=check.json.format(**options) or None,
+        )
+        if response.status_code in check.ok or (check.proof and check.proof in response.text):
+            return ""
+        return f"HTTP {response.status_code}: {clean(response.text[:300], self._secrets)}"
 
     def close(self) -> None:
         """Let the threads end; calls under way come to their end."""
