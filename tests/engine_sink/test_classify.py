@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +22,9 @@ from sending.engine.classify import (
     validate_rules,
 )
 from sending.engine.replies import find_enhanced, parse_reply
+
+# Replies with the labels of other projects, where their folder stands beside the checkout.
+REPLIES = Path(__file__).resolve().parents[3] / "shared" / "corpora" / "smtp-replies/expected.jsonl"
 
 
 def test_every_rule_and_every_pattern_has_an_example_that_it_decides() -> None:
@@ -86,12 +91,65 @@ def test_a_rule_that_never_decides_is_found() -> None:
          "of DATA command)"), "hard/invalid-recipient"),
         ("550 SMTP error from remote mail server after MAIL FROM:<a@b.example>: 550 No such user",
          "block/sender-rejected"),
+        ("421 4.7.0 Try again later, closing connection.", "soft/server-error"),
+        ("421 4.7.1 Messages to bob@icloud.com deferred due to excessive volume.",
+         "soft/throttled"),
+        (("554 5.2.122 The recipient has exceeded their limit for the number of messages they can "
+          "receive per hour."), "soft/throttled"),
+        ("421 Max message per connection reached, closing transmission channel", "soft/throttled"),
+        ("421 4.1.0 192.0.2.1 Throttled - try again later.", "soft/throttled"),
+        ("550 Ip frequency limited [x IP: 192.0.2.1]", "soft/throttled"),
+        ("451 4.7.1 Try again later", "soft/greylisted"),
+        ("421 4.1.1 Recipient address rejected: Address verification in progress",
+         "soft/greylisted"),
+        ("450 4.2.0 <bob@comcast.net> - Recipient temporarily unavailable", "soft/server-error"),
+        ("552 5.1.1 <bob@comcast.net> recipient rejected - extended quota violation",
+         "soft/mailbox-full"),
+        ("552 5.1.1 Boite du destinataire pleine. Recipient overquota. OFR_417 [417]",
+         "soft/mailbox-full"),
+        ("550 5.1.1 Not our Customer", "hard/invalid-recipient"),
+        ("554 delivery error: dd bob@yahoo.com is no longer valid. [-20]",
+         "hard/invalid-recipient"),
+        ("550 User account not activated", "hard/inactive-recipient"),
+        ("550 JunkMail rejected", "block/spam"),
+        ("550 message has been rejected due to spam or virus classification", "block/spam"),
+        ("553 Message filtered. Refer to the Troubleshooting page (#5.7.1)", "block/spam"),
+        ("550 Rejected by header based manually Blocked Senders: alice@acme.example",
+         "block/recipient-filtered"),
+        ("550 5.7.133 RESOLVER.RST.SenderNotAuthenticatedForGroup; authentication required",
+         "block/recipient-filtered"),
+        (("503 This mail server requires authentication when attempting to send to a non-local "
+          "e-mail address"), "block/relay-denied"),
+        ("550 5.7.708 Service unavailable. Access denied, traffic not accepted from this IP.",
+         "block/reputation"),
+        ("554 IP=192.0.2.1 - A problem occurred. (contact tosa@rx.t-online.de to clarify.)",
+         "block/reputation"),
+        ("550 5.7.60 SMTP; Client does not have permissions to send as this sender",
+         "block/sender-rejected"),
+        ("550 5.4.316 Message expired, connection refused(Socket error code 10061)",
+         "soft/expired"),
+        ("450 4.4.312 DNS query failed", "soft/network-error"),
+        ("451 4.4.397 Error communicating with target host.", "soft/network-error"),
         ("", "unknown/unknown"),
         ("The parrot is resting.", "unknown/unknown"),
     ],
 )  # fmt: skip
 def test_it_knows_replies_of_the_field(reply: str, expected: str) -> None:
     assert classify_text(reply) == expected
+
+
+@pytest.mark.skipif(not REPLIES.is_file(), reason="no corpora beside the checkout")
+def test_it_agrees_with_other_projects_about_real_replies() -> None:
+    rows = [json.loads(line) for line in REPLIES.read_text("utf-8").splitlines()]
+    said = [classify_text(row["text"]) for row in rows]
+    wanted = [{row["unified"], *(row.get("unified_accepted") or ())} for row in rows]
+    categories = sum(name in names for name, names in zip(said, wanted, strict=True))
+    classes = sum(
+        name.split("/")[0] in {other.split("/")[0] for other in names}
+        for name, names in zip(said, wanted, strict=True)
+    )
+    assert classes / len(rows) >= 0.95
+    assert categories / len(rows) >= 0.90
 
 
 def test_the_first_digit_decides_whether_to_try_again() -> None:
