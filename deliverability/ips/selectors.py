@@ -10,11 +10,19 @@ from typing import Literal, overload
 from django.apps import apps
 from django.conf import settings
 from django.db.models import Count, Prefetch, Q, QuerySet
+from django.utils import timezone
 
 from deliverability.ips.models import DeliveryNode, IpAddress, IpCap, IpPool, PoolRule
 from deliverability.ips.nodes import this_node
 from deliverability.ips.types import RankedSource, SourceIp
-from deliverability.ips.ways import Picture, first_level, take_picture, ways_from, why_none
+from deliverability.ips.ways import (
+    Picture,
+    first_level,
+    levels,
+    take_picture,
+    ways_from,
+    why_none,
+)
 from tenants.scoping.context import scope
 
 __all__ = [
@@ -23,6 +31,7 @@ __all__ = [
     "caps_of",
     "domains_of",
     "forget_sources",
+    "is_capped_today",
     "is_known_node",
     "nodes_with_addresses",
     "pool_rules_of",
@@ -124,6 +133,20 @@ def why_no_source(tenant_id: uuid.UUID, stream: str, domain_id: uuid.UUID | None
     picture = take_picture()
     first = first_level(picture, _rule_for(tenant_id, stream, domain_id), stream)
     return why_none(picture, first) if first else ""
+
+
+def is_capped_today(tenant_id: uuid.UUID, stream: str, domain_id: uuid.UUID | None) -> bool:
+    """Tell whether an address that this mail may leave from has a cap today: it warms up."""
+    picture = _recent_picture()
+    rule = _rule_for(tenant_id, stream, domain_id)
+    if rule is not None and rule not in picture.pools:
+        return False
+    pools = [
+        pool for _, level in levels(picture, first_level(picture, rule, stream)) for pool in level
+    ]
+    addresses = [row.pk for row in picture.active(pools)]
+    today = timezone.now().astimezone(dt.UTC).date()
+    return IpCap.objects.filter(ip__in=addresses, on=today).exists()
 
 
 def sources_for(tenant_id: uuid.UUID, stream: str, *, load: bool = True) -> list[SourceIp] | None:

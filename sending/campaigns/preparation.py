@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import logging
 import uuid
+from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
 
+from deliverability.ips.selectors import is_capped_today
 from esp.kit.jobs import enqueue_on_commit
+from sending.audience.engagement import ENGAGED_FIRST_SQL
 from sending.audience.recipients import next_bound, recipients_select
 from sending.campaigns.models import Campaign
 from sending.messages.backpressure import why_full
 from sending.messages.jobs import DELIVER_BROADCAST
-from sending.messages.models import Batch, QueueEntry, Stream
+from sending.messages.models import Batch, MessageContent, QueueEntry, Stream
 from sending.messages.queue import insert_messages_from_select
 from tenants.scoping.context import scope
 
@@ -70,18 +73,32 @@ def _prepare_chunk(campaign_id: uuid.UUID) -> tuple[int, bool]:
         after=campaign.prepare_cursor,
         until=bound,
     )
+    order = _order_of(campaign)
     made = insert_messages_from_select(
         batch=Batch.objects.get(pk=campaign.batch_id),
         content_id=campaign.content_id,
         select=_NORMALISED.format(select=select),
         params=params,
         now=timezone.now(),
+        **order,
     )
     campaign.prepare_cursor = bound
     campaign.recipients_prepared += made
     campaign.save(update_fields=["prepare_cursor", "recipients_prepared", "updated_at"])
     enqueue_on_commit(DELIVER_BROADCAST)
     return made, False
+
+
+def _order_of(campaign: Campaign) -> dict[str, Any]:
+    """Return in which order messages are due: the most engaged first while addresses warm up.
+
+    All chunks then count from the campaign's start, so that a reader in a later one goes before.
+    """
+    assert campaign.content_id is not None
+    content = MessageContent.objects.only("domain_id").get(pk=campaign.content_id)
+    if not is_capped_today(campaign.tenant_id, Stream.BROADCAST, content.domain_id):
+        return {}
+    return {"due_at": campaign.started_at, "later": ENGAGED_FIRST_SQL}
 
 
 def _finish(campaign: Campaign) -> None:

@@ -59,7 +59,7 @@ WITH source AS (
         SELECT 1 FROM sending_message AS known
         WHERE known.batch_id = %(mw_batch)s AND known.contact_id = chosen.contact_id)
 ), fresh AS MATERIALIZED (
-    SELECT {uuid7} AS id, contact_id, email, name, variables FROM source
+    SELECT {uuid7} AS id, contact_id, email, name, variables, {later} AS later FROM source
 ), written AS (
     INSERT INTO sending_message (
         id, tenant_id, batch_id, content_id, contact_id, stream, recipient, recipient_name,
@@ -72,8 +72,8 @@ WITH source AS (
 )
 INSERT INTO sending_queueentry
     (message_id, tenant_id, batch_id, domain, due_at, expires_at, attempts, worker, reason)
-SELECT id, %(mw_tenant)s, %(mw_batch)s, split_part(email, '@', 2), %(mw_due)s, %(mw_expires)s, 0,
-       '', ''
+SELECT id, %(mw_tenant)s, %(mw_batch)s, split_part(email, '@', 2), %(mw_due)s::timestamptz + later,
+       %(mw_expires)s, 0, '', ''
 FROM fresh
 """
 
@@ -152,15 +152,18 @@ def insert_messages_from_select(
     params: Mapping[str, Any],
     now: dt.datetime,
     due_at: dt.datetime | None = None,
+    later: str = "interval '0'",
 ) -> int:
     """Make messages of a batch from a SELECT, exactly once per contact; return how many are new.
 
     `select` yields `contact_id uuid, email text` (normalised: the domain as A-labels), `name text,
     variables jsonb`, one row a contact, with named `params` (none begins with `mw_`); a literal
     percent sign is `%%`. Contacts that have a message in the batch already are left out, so that a
-    chunk can be run again after a crash. Nothing is inserted (0) once the batch is cancelled or
-    done: the batch's row is locked until the caller's transaction ends, against a cancel at the
-    same time; two writers of one batch take turns and the second sees what the first has written.
+    chunk can be run again after a crash. `later` is SQL over the select's columns: an interval by
+    which each message is due after `due_at`, and so their order. Nothing is inserted (0) once the
+    batch is cancelled or done: the batch's row is locked until the caller's transaction ends,
+    against a cancel at the same time; two writers of one batch take turns and the second sees what
+    the first has written.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -172,7 +175,7 @@ def insert_messages_from_select(
             return 0
         due_at = due_at or now
         cursor.execute(
-            _INSERT_FROM_SELECT.format(select=select, uuid7=UUID7_SQL),
+            _INSERT_FROM_SELECT.format(select=select, uuid7=UUID7_SQL, later=later),
             {
                 **params,
                 "mw_tenant": batch.tenant_id,

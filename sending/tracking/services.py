@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from django.utils import timezone
 
 from esp.lib.errors import NotFound
+from sending.audience.engagement import note_engagement
 from sending.audience.models import Subscription
 from sending.audience.services import unsubscribe
 from sending.content.errors import ContentError
@@ -84,6 +85,8 @@ def record_open(message: Message, client: Client) -> None:
 
 
 def _mark_open(message: Message, now: dt.datetime, *, machine: bool) -> None:
+    if not machine and message.contact_id is not None:
+        note_engagement(message.contact_id, now)
     field = "machine_opened_at" if machine else "opened_at"
     first = Message.objects.filter(pk=message.pk, **{f"{field}__isnull": True}).update(
         **{field: now}

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
 from django.db import transaction
 from django.test import Client
+from django.utils import timezone
 from pytest_django.fixtures import Settings
 
+from deliverability.ips.models import IpCap
+from deliverability.ips.selectors import forget_sources
+from sending.audience.models import Contact, Subscription
 from sending.campaigns import preparation
 from sending.campaigns.models import Campaign
 from sending.campaigns.preparation import prepare_campaign
@@ -94,3 +100,31 @@ def test_it_waits_with_a_reason_while_the_queue_is_full(
     backpressure.forget_counts()
     assert prepare_campaign(tenant_id=started.tenant_id, campaign_id=started.pk) == 10
     backpressure.forget_counts()
+
+
+def test_the_most_engaged_go_first_while_an_address_warms_up(started: Campaign) -> None:
+    """Across chunks: who never read is due last, who read lately first."""
+    forget_sources()
+    row = make.ip_address(make.ip_pool(), "127.0.9.1")
+    IpCap.objects.create(ip=row, on=dt.datetime.now(dt.UTC).date(), messages=100)
+    now = timezone.now()
+    rows = Subscription.unscoped.filter(status="subscribed").order_by("contact_id")
+    contacts = list(rows.values_list("contact_id", flat=True))
+    read = {contacts[-1]: dt.timedelta(hours=1), contacts[0]: dt.timedelta(days=9)}
+    for contact, ago in read.items():
+        Contact.unscoped.filter(pk=contact).update(engaged_at=now - ago)
+    assert prepare_campaign(tenant_id=started.tenant_id, campaign_id=started.pk) == 10
+    queued = list(QueueEntry.objects.order_by("due_at").values_list("message_id", "due_at"))
+    order = [Message.unscoped.get(pk=pk).contact_id for pk, _ in queued]
+    assert order[:2] == [contacts[-1], contacts[0]]
+    assert queued[-1][1] - queued[0][1] < dt.timedelta(seconds=1)
+    forget_sources()
+
+
+def test_without_a_warming_address_nobody_goes_first(started: Campaign) -> None:
+    forget_sources()
+    make.ip_address(make.ip_pool(), "127.0.9.1")
+    with scope(started.tenant_id):
+        preparation._prepare_chunk(started.pk)
+    assert QueueEntry.objects.values("due_at").distinct().count() == 1
+    forget_sources()

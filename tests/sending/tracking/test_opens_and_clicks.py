@@ -10,6 +10,7 @@ from django.test import Client
 from django.utils import timezone
 
 from esp.lib.tokens import TrackKind
+from sending.audience.models import Contact
 from sending.events.models import LinkStat
 from sending.messages.models import Message
 from tests.cast import Cast, make_cast
@@ -46,6 +47,23 @@ def test_a_proxy_that_fetches_when_the_mail_is_opened_is_a_person(
     )
     reader.get(sent.path(TrackKind.OPEN), headers={"User-Agent": agent})
     assert sent.events() == [("opened", False)]
+
+
+@pytest.mark.parametrize("kind", [TrackKind.OPEN, TrackKind.CLICK])
+def test_who_reads_is_known_as_engaged_and_a_machine_is_not(
+    reader: Client, sent: Mail, kind: TrackKind
+) -> None:
+    contact = Contact.unscoped.get(pk=sent.message.contact_id)
+    reader.head(sent.path(kind))
+    contact.refresh_from_db()
+    assert contact.engaged_at is None
+    reader.get(sent.path(kind))
+    contact.refresh_from_db()
+    first = contact.engaged_at
+    assert first is not None
+    reader.get(sent.path(kind))
+    contact.refresh_from_db()
+    assert contact.engaged_at == first, "within the hour nothing is written"
 
 
 def test_head_is_a_machine(reader: Client, sent: Mail) -> None:
