@@ -69,6 +69,11 @@ app.conf.update(
         },
         "feedback-sweep": {"task": "feedback.sweep", "schedule": 5.0, "options": {"expires": 5}},
         "feedback-purge": {"task": "feedback.purge", "schedule": 24 * 3600.0},
+        "console-count-queue": {
+            "task": "console.count_queue",
+            "schedule": 15.0,
+            "options": {"expires": 15},
+        },
         "ips-check-nodes": {
             "task": "ips.check_nodes",
             "schedule": 15.0,
@@ -105,6 +110,7 @@ app.autodiscover_tasks(
         "sending.campaigns",
         "sending.feedback",
         "sending.dispatch",
+        "esp.console",
         "sending.routes",
     ]
 )

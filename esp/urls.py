@@ -5,6 +5,8 @@ from __future__ import annotations
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, URLResolver, include, path
 
+from esp.console.metrics import metrics
+
 
 def healthz(request: HttpRequest) -> HttpResponse:
     """Answer that the web process serves; it asks no other server."""
@@ -15,6 +17,7 @@ healthz.needs = "public"  # type: ignore[attr-defined]
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("healthz", healthz, name="healthz"),
+    path("metrics", metrics, name="metrics"),
     path("", include("sending.campaigns.urls")),
     path("", include("tenants.accounts.urls")),
     path("", include("tenants.directory.urls")),
@@ -24,6 +27,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("operator/", include("deliverability.ips.urls")),
     path("operator/", include("deliverability.alerts.urls")),
     path("operator/", include("deliverability.tls.urls")),
+    path("operator/", include("sending.routes.urls")),
     path("templates/", include("sending.content.urls")),
     path("previews/", include("sending.previews.urls")),
     path("api/v1/", include("esp.api")),

@@ -233,6 +233,7 @@ CONTENT_SECURITY_POLICY = {
 SMTP_PORT = ENV.smtp_port
 DNS_RESOLVERS = ENV.dns_resolvers
 DNS_VALIDATES = ENV.dns_validates
+METRICS_TOKEN = ENV.metrics_token
 ALLOW_PRIVATE_MX = ENV.allow_private_mx
 RETRY_PROFILE = ENV.retry_profile
 INBOUND_LISTEN = ENV.inbound_listen

@@ -53,6 +53,7 @@ class Environment:
     delivery_node: str
     delivery_node_dead_seconds: int
     queue_limit: int
+    metrics_token: str
     queue_limit_per_tenant: int
 
     def database_for(self, process: str) -> dict[str, Any]:
@@ -169,6 +170,7 @@ def _read(env: Env) -> Environment:
         delivery_node_dead_seconds=env.int(
             "DELIVERY_NODE_DEAD_SECONDS", 60, validate=validate.Range(min=5)
         ),
+        metrics_token=env.str("METRICS_TOKEN", ""),
         queue_limit=env.int("QUEUE_LIMIT", 20_000_000, validate=validate.Range(min=1)),
         queue_limit_per_tenant=env.int(
             "QUEUE_LIMIT_PER_TENANT", 1_000_000, validate=validate.Range(min=1)

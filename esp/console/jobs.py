@@ -1,0 +1,5 @@
+"""Names of the console's jobs."""
+
+from __future__ import annotations
+
+COUNT_QUEUE = "console.count_queue"

@@ -1,0 +1,134 @@
+"""How the queue and the lanes stand: counted by a job at intervals, read by pages and metrics.
+
+Counting ten million rows takes seconds, so nobody counts while someone waits for a page.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+
+import orjson
+import redis
+from django.db import connection, transaction
+from django.utils import timezone
+
+from deliverability.ips.models import DeliveryNode, IpAddress
+from deliverability.ips.nodes import is_alive
+from esp.kit.valkey import client
+from esp.lib.ids import made_at
+from sending.lanes.models import LaneState, ShapingAction
+
+_KEY = "mw:queue-facts"
+_KEPT_SECONDS = 300
+# Counted exactly up to so many; above, the planner's estimate is good enough for a gauge.
+EXACT_UP_TO = 2_000_000
+_LANES = 500
+
+
+@dataclass(frozen=True, slots=True)
+class LaneDepth:
+    """Messages that were tried or held in a lane, and the age of the oldest."""
+
+    source_id: str
+    source: str  # the address, for people
+    site: str
+    depth: int
+    oldest_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFacts:
+    """One count of everything."""
+
+    at: dt.datetime
+    by_state: dict[str, int] = field(default_factory=dict)
+    oldest_seconds: float = 0.0
+    lanes: list[LaneDepth] = field(default_factory=list)
+    closed: dict[str, int] = field(default_factory=dict)
+    actions: dict[str, int] = field(default_factory=dict)
+    nodes: dict[str, int] = field(default_factory=dict)
+    is_estimated: bool = False
+
+
+_TOTAL = "SELECT reltuples::bigint FROM pg_class WHERE oid = 'sending_queueentry'::regclass"
+_STATES = """
+SELECT CASE WHEN worker <> '' AND due_at > %(now)s THEN 'leased'
+            WHEN due_at <= %(now)s THEN 'due'
+            WHEN hold <> '' THEN 'held'
+            WHEN attempts > 0 THEN 'deferred' ELSE 'scheduled' END AS state,
+       count(*)
+FROM sending_queueentry GROUP BY 1
+"""
+_DEPTHS = """
+SELECT source_id, site, count(*), min(message_id::text)
+FROM sending_queueentry WHERE site <> '' GROUP BY 1, 2 ORDER BY 3 DESC LIMIT %(limit)s
+"""
+# By its primary key: the oldest message has the smallest one.
+_OLDEST = "SELECT (SELECT message_id FROM sending_queueentry ORDER BY message_id LIMIT 1)::text"
+
+
+def count_facts(*, now: dt.datetime | None = None) -> QueueFacts:
+    """Count the queue and the lanes; some seconds with millions of messages."""
+    now = now or timezone.now()
+    by_state, is_estimated = _states(now)
+    names = {str(row.pk): row.address for row in IpAddress.objects.all()}
+    with connection.cursor() as cursor:
+        cursor.execute(_OLDEST)
+        (first,) = cursor.fetchone()
+        cursor.execute(_DEPTHS, {"limit": _LANES})
+        lanes = [
+            LaneDepth(source, names.get(source, source or "any"), site, depth, _age(oldest, now))
+            for source, site, depth, oldest in cursor.fetchall()
+        ]
+    closed = {
+        "suspended": LaneState.objects.filter(suspended_until__gt=now).count(),
+        "paused": LaneState.objects.filter(is_paused=True).count(),
+    }
+    since = now - dt.timedelta(hours=1)
+    actions = Counter(ShapingAction.objects.filter(at__gte=since).values_list("action", flat=True))
+    nodes = Counter("alive" if is_alive(row, now) else "dead" for row in DeliveryNode.objects.all())
+    return QueueFacts(
+        now, by_state, _age(first, now), lanes, closed, dict(actions), dict(nodes), is_estimated
+    )
+
+
+def _states(now: dt.datetime) -> tuple[dict[str, int], bool]:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(_TOTAL)
+        (estimate,) = cursor.fetchone()
+        if estimate > EXACT_UP_TO:
+            return {"all": int(estimate)}, True
+        cursor.execute(_STATES, {"now": now})
+        return dict(cursor.fetchall()), False
+
+
+def _age(message_id: str | None, now: dt.datetime) -> float:
+    """Return how long ago a message was accepted: its key says when (UUIDv7)."""
+    if message_id is None:
+        return 0.0
+    return max(0.0, (now - made_at(uuid.UUID(message_id))).total_seconds())
+
+
+def keep_facts(facts: QueueFacts) -> None:
+    """Put the figures where all processes find them; without Valkey they are just not there."""
+    try:
+        client().set(_KEY, orjson.dumps(asdict(facts)), ex=_KEPT_SECONDS)
+    except redis.RedisError:
+        return
+
+
+def kept_facts() -> QueueFacts | None:
+    """Return the latest figures, or None when there are none."""
+    try:
+        stored = client().get(_KEY)
+    except redis.RedisError:
+        return None
+    if stored is None:
+        return None
+    values = orjson.loads(stored)
+    values["at"] = dt.datetime.fromisoformat(values["at"])
+    values["lanes"] = [LaneDepth(**row) for row in values["lanes"]]
+    return QueueFacts(**values)
