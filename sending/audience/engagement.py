@@ -18,7 +18,7 @@ _GRAIN: Final = dt.timedelta(hours=1)
 ENGAGED_FIRST_SQL: Final = """
     interval '1 microsecond' * coalesce((
         SELECT least(525600, greatest(0, extract(epoch FROM now() - c.engaged_at)::bigint / 60))
-        FROM sending_contact c WHERE c.id = contact_id), 600000)
+        FROM sending_contact c WHERE c.id = contact_id AND c.engaged_at IS NOT NULL), 600000)
 """
 
 
