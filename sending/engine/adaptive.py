@@ -8,6 +8,7 @@ exceeded. One object serves one lane in one process; it knows no clock but the o
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 from esp.lib.clock import Clock
@@ -206,6 +207,14 @@ class AdaptiveConcurrency:
         return self._count * math.exp(-(now - self._counted_at) / span) / seen
 
 
+# Replies that speak of one mailbox, one company or one session: the wordings of the rules in
+# `data/shaping.toml` that call for nothing.
+_NOT_THE_LANE = re.compile(
+    r"receiving mail|nexthop:|queue quota|over rate limit|deferred due to excessive volume"
+    r"|recipient (?:has exceeded|thread limit)|too many recipients(?! received)"
+    r"|(?:in|for|on) this (?:session|connection)|messages? per (?:session|connection) reached",
+    re.IGNORECASE,
+)
 # Temporary refusals that speak of something else than how much we send.
 _NOT_ABOUT_VOLUME = frozenset(
     {"soft/greylisted", "soft/mailbox-full", "soft/tls-failure", "block/auth-failure"}
@@ -220,6 +229,8 @@ def is_complaint(outcome: Outcome) -> bool:
     """
     code, enhanced = outcome.smtp_code, outcome.enhanced_code or ""
     if code is None or outcome.kind == "delivered" or enhanced[1:3] == ".2":
+        return False
+    if _NOT_THE_LANE.search(outcome.text[:600]):
         return False
     if outcome.classification == "soft/throttled":
         return True

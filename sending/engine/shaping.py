@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib import resources
 
 from sending.engine.limits import REACTION_KINDS, Limits, Reaction, ReactionKind
@@ -84,9 +84,13 @@ class Shaping:
         if site in self.sites and outcome.mx_host and self._index.of_host(outcome.mx_host) != site:
             return ()
         reply = Reply(outcome.smtp_code, outcome.text, outcome.enhanced_code)
-        rules = self._rules_by_site.get(site, self._rules_by_site[ELSEWHERE])
-        rule = first_match(rules, reply, outcome.classification)
+        rule = self.rule_for(reply, outcome.classification, site)
         return rule.reactions if rule is not None else ()
+
+    def rule_for(self, reply: Reply, classification: str, site: str) -> ShapingRule | None:
+        """Return the rule that decides what `reply` of `site` calls for, or None."""
+        rules = self._rules_by_site.get(site, self._rules_by_site[ELSEWHERE])
+        return first_match(rules, reply, classification)
 
     @cached_property
     def rules_by_id(self) -> Mapping[str, ShapingRule]:
@@ -94,6 +98,7 @@ class Shaping:
         return {rule.id: rule for rule in self.rules}
 
 
+@lru_cache(maxsize=8)
 def load_shaping(
     text: str | None = None, *, extra: str | None = None, seconds_scale: float = 1.0
 ) -> Shaping:
@@ -102,7 +107,8 @@ def load_shaping(
     In `extra` a site that exists needs only the keys that change, a rule with an existing id
     replaces it, and `off = ["id"]` switches rules off; its own rules are tried before the shipped
     ones. `seconds_scale` multiplies how long reactions last, for simulated internets whose
-    hours are seconds. Raises ShapingInvalid naming file, line and reason of everything wrong.
+    hours are seconds. The same arguments give the same object. Raises ShapingInvalid naming file,
+    line and reason of everything wrong.
     """
     draft = Draft()
     files = shipped_files() if text is None else {SHIPPED[-1]: text}

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sending.engine.adaptive import is_complaint
 from sending.engine.classify import classify, kind_for
 from sending.engine.limits import Limits
 from sending.engine.ports import MxAnswer, MxHost, Outcome
@@ -212,6 +213,14 @@ def test_a_busy_mailbox_does_not_slow_down_everybody_elses_mail() -> None:
         kinds("451 4.7.0 Temporary server error. PRX4 NextHop: mx.acme.example", "microsoft-365")
         == []
     )
+
+
+def test_what_calls_for_nothing_is_no_complaint_for_adaptive_concurrency_either() -> None:
+    rules = [rule for rule in SHAPING.rules if not rule.reactions]
+    assert len(rules) >= 7
+    for rule in rules:
+        for example in rule.examples:
+            assert not is_complaint(refused(example)), example
 
 
 def test_nothing_reacts_to_our_own_words_or_to_success() -> None:
