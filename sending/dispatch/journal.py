@@ -23,7 +23,7 @@ from typing import Any
 
 import orjson
 
-from sending.engine.ports import Deliver, Lane, Order, Outcome
+from sending.engine.ports import Lane, Outcome
 
 log = logging.getLogger(__name__)
 
@@ -62,21 +62,6 @@ class Journal:
         if os.fstat(self._file).st_size == 0:
             self.path.unlink(missing_ok=True)
         os.close(self._file)
-
-
-class JournalingDeliver:
-    """Delivers by `inner` and keeps each delivery before anybody else hears of it."""
-
-    def __init__(self, inner: Deliver, journal: Journal) -> None:
-        self._inner = inner
-        self._journal = journal
-
-    async def deliver(self, order: Order) -> Outcome:
-        """Try once; returns what came of it."""
-        outcome = await self._inner.deliver(order)
-        if outcome.kind == "delivered":
-            self._journal.note(order.message_id, outcome)
-        return outcome
 
 
 @contextlib.contextmanager

@@ -36,7 +36,7 @@ from sending.dispatch.contents import (
     build_data,
     envelope_of,
 )
-from sending.dispatch.journal import Journal, JournalingDeliver, abandoned, kept_anywhere
+from sending.dispatch.journal import Journal, abandoned, kept_anywhere
 from sending.engine import ports
 from sending.engine.mx import MxSettings
 from sending.engine.pool import Deliverer, make_deliverer
@@ -133,6 +133,11 @@ class DeliveryWork:
         ]
         results.record(verdicts, worker=self._name)
 
+    def note(self, result: Result[Job]) -> None:
+        """Keep a delivery where a kill cannot lose it, before anybody else hears of it."""
+        if result.outcome.kind == "delivered":
+            self.journal.note(result.job.message_id, result.outcome)
+
     def finish_own(self) -> None:
         """Record what an earlier slice delivered and could not record; raises DatabaseError."""
         self._record_delivered(self.journal.entries())
@@ -216,7 +221,7 @@ class DeliveryWorker:
             )
         return await run_slice(
             self._work,
-            JournalingDeliver(self._deliverer, self._work.journal),
+            self._deliverer,
             settings=SliceSettings(
                 duration_seconds=seconds or settings.DELIVERY_SLICE_SECONDS,
                 concurrency=settings.DELIVERY_CONCURRENCY,
