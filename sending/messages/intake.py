@@ -69,6 +69,7 @@ class CheckedRequest:
     reply_to: str
     recipients: tuple[CheckedRecipient, ...]
     due_at: dt.datetime
+    ttl_seconds: int | None
     headers: dict[str, str]
     attachments: list[dict[str, str]]
     tags: list[str]
@@ -94,6 +95,7 @@ def check_request(request: SendRequest, *, now: dt.datetime) -> CheckedRequest:
         reply_to=_address(request.reply_to, "reply_to").addr_spec if request.reply_to else "",
         recipients=tuple(_recipients(request.recipients)),
         due_at=_due_at(request.send_at, now),
+        ttl_seconds=_ttl(request.ttl_seconds),
         headers=_headers(request.headers),
         attachments=_attachments(request.attachments),
         tags=_tags(request.tags),
@@ -200,6 +202,13 @@ def _json(value: Mapping[str, object], field: str, limit: int) -> str:
             field=field,
         )
     return data.decode()
+
+
+def _ttl(seconds: int | None) -> int | None:
+    if seconds is not None and not MIN_TTL <= seconds <= MAX_TTL:
+        text = f"Give a time to live between {MIN_TTL} seconds and {MAX_TTL} (a week)."
+        raise InvalidInput(text, code="ttl-out-of-range", field="ttl_seconds")
+    return seconds
 
 
 def _due_at(send_at: dt.datetime | None, now: dt.datetime) -> dt.datetime:

@@ -103,6 +103,7 @@ class Envelope:
     metadata: str  # JSON
     now: dt.datetime
     due_at: dt.datetime
+    ttl_seconds: int | None = None  # how long they are of use, from `due_at`
 
 
 def schedule_for(stream: str) -> Schedule:
@@ -111,9 +112,9 @@ def schedule_for(stream: str) -> Schedule:
     return SCHEDULES["rehearsal" if is_rehearsal else stream]
 
 
-def expires_at_for(stream: str, due_at: dt.datetime) -> dt.datetime:
+def expires_at_for(stream: str, due_at: dt.datetime, ttl_seconds: int | None = None) -> dt.datetime:
     """Return when a message of `stream` that is due at `due_at` is given up."""
-    return expiry(due_at, schedule_for(stream))
+    return expiry(due_at, schedule_for(stream), ttl_seconds=ttl_seconds)
 
 
 def insert_messages(envelope: Envelope, messages: Sequence[NewMessage]) -> None:
@@ -138,7 +139,7 @@ def insert_messages(envelope: Envelope, messages: Sequence[NewMessage]) -> None:
                 "metadata": envelope.metadata,
                 "now": envelope.now,
                 "due": envelope.due_at,
-                "expires": expires_at_for(envelope.stream, envelope.due_at),
+                "expires": expires_at_for(envelope.stream, envelope.due_at, envelope.ttl_seconds),
                 "reason": "Scheduled by the sender." if is_later else "",
             },
         )

@@ -70,6 +70,7 @@ def accept_messages(*, actor: Actor, request: SendRequest) -> AcceptedBatch:
             metadata=checked.metadata,
             now=now,
             due_at=checked.due_at,
+            ttl_seconds=checked.ttl_seconds,
         )
         messages = _messages_for(checked, request.stream)
         insert_messages(envelope, messages)

@@ -36,7 +36,8 @@ class SendRequest:
 
     `source` is what the person wrote, or None with `template_id` (public form, `tpl_…`); the
     request's own subject then wins over the template's. `fields` names the request's field that
-    each part of `source` came from, so that an error points there.
+    each part of `source` came from, so that an error points there. `ttl_seconds` is how long the
+    messages are of use from when they are due; None is the stream's own patience.
     """
 
     from_email: str
@@ -51,6 +52,7 @@ class SendRequest:
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, object] = field(default_factory=dict)
     send_at: dt.datetime | None = None
+    ttl_seconds: int | None = None
     track_opens: bool = False
     track_clicks: bool = False
     stream: str = "transactional"

@@ -99,6 +99,11 @@ class SendIn(StrictSerializer):
     send_at = serializers.DateTimeField(
         required=False, help_text="A moment with its zone, up to 30 days ahead."
     )
+    ttl_seconds = serializers.IntegerField(
+        required=False,
+        help_text="How long the message is of use, 30 seconds to a week; the default is the "
+        "stream's patience. Up to 30 minutes it is retried within seconds, like a sign-in code.",
+    )
     tracking = TrackingIn(required=False)
     stream = serializers.ChoiceField(
         choices=Stream.choices, required=False, default=Stream.TRANSACTIONAL
@@ -127,6 +132,7 @@ def request_from(data: dict[str, Any]) -> SendRequest:
         tags=tuple(data["tags"]),
         metadata=data["metadata"],
         send_at=data.get("send_at"),
+        ttl_seconds=data.get("ttl_seconds"),
         track_opens=tracking.get("opens", False),
         track_clicks=tracking.get("clicks", False),
         stream=data["stream"],

@@ -108,6 +108,9 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
     ("variables that are no object", {"to": [{"email": "a@b.test", "variables": 1}]}, "", ""),
     ("a time in the past", {"send_at": _soon(hours=-1)}, "send_at", "in-the-past"),
     ("a time too far ahead", {"send_at": _soon(days=31)}, "send_at", "too-far-ahead"),
+    ("a life too short", {"ttl_seconds": 29}, "ttl_seconds", "ttl-out-of-range"),
+    ("a life too long", {"ttl_seconds": 604801}, "ttl_seconds", "ttl-out-of-range"),
+    ("a life that is none", {"ttl_seconds": "soon"}, "ttl_seconds", "invalid"),
     ("a time that is none", {"send_at": "tomorrow"}, "send_at", "invalid"),
     ("a stream that is none", {"stream": "urgent"}, "stream", "invalid_choice"),
     (

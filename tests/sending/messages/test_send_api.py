@@ -129,6 +129,18 @@ def test_a_scheduled_message_waits(api: make.ApiClient) -> None:
     assert shown["explanation"].startswith("Scheduled: the message leaves at ")
 
 
+def test_a_sign_in_code_is_of_use_for_minutes(api: make.ApiClient) -> None:
+    assert api.post(PATH, body(ttl_seconds=300)).status_code == 202
+    entry = QueueEntry.objects.get()
+    assert entry.expires_at - entry.due_at == dt.timedelta(seconds=300)
+
+
+def test_a_long_life_does_not_outlast_the_streams_patience(api: make.ApiClient) -> None:
+    assert api.post(PATH, body(ttl_seconds=604800)).status_code == 202
+    entry = QueueEntry.objects.get()
+    assert entry.expires_at - entry.due_at <= dt.timedelta(days=1)
+
+
 def test_a_template_is_frozen_as_it_stands(api: make.ApiClient, cast: Cast) -> None:
     template = make.template(cast.acme, subject="From the template", body="<p>One</p>")
     from esp.lib.ids import to_public
