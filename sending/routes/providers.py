@@ -123,6 +123,7 @@ PROVIDERS: dict[str, Provider] = {
             "raw",
             (_API_KEY,),
             note="The base URL is that of your own Postal server.",
+            metadata=False,
         ),
         Provider(
             "sendgrid",
