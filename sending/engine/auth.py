@@ -36,7 +36,8 @@ def without_secret(text: str, relay: Relay) -> str:
     """
     hidden = [relay.secret, base64.b64encode(relay.secret.encode()).decode()]
     hidden += [line.decode("ascii").rpartition(" ")[2] for line in dialogue(relay)]
-    for secret in hidden:
-        if secret and secret not in ("LOGIN",):
+    # The longest first: a short one may stand inside a long one, which would then not be found.
+    for secret in sorted(hidden, key=len, reverse=True):
+        if secret not in ("", "LOGIN"):
             text = text.replace(secret, "…")
     return text

@@ -168,7 +168,7 @@ class Connector:
             return origin.mark(replace(known, at=self._clock.now(), timings={}))
         opened = await open_session(
             host=host, ip=ip, port=port, origin=origin, settings=self._session, clock=self._clock,
-            security=security, login=relay,
+            security=security, login=relay, may_chunk=not self._no_chunks.get((ip, port)),
         )  # fmt: skip
         if (
             isinstance(opened, Outcome)

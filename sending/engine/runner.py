@@ -170,7 +170,7 @@ class _Slice(Generic[J]):
         end = self._clock.monotonic() + self._settings.poll_seconds
         wait_for_work = getattr(self._work, "wait_for_work", None)
         self._has_room.clear()
-        while (left := end - self._clock.monotonic()) > 0 and not self._should_stop():
+        while (left := end - self._clock.monotonic()) > 0 and not self._is_over():
             seconds = min(left, _STOP_CHECK_SECONDS)
             if not is_dry:
                 if self._room >= self._settings.claim_at_least:

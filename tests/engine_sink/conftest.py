@@ -15,7 +15,7 @@ from esp.lib.clock import SystemClock
 from sending.engine.connector import ConnectorSettings
 from sending.engine.mx import MxSettings
 from sending.engine.pool import Deliverer, PoolSettings, make_deliverer
-from sending.engine.ports import Order, Outcome, Source, TlsPolicy, Way
+from sending.engine.ports import Order, Outcome, Source, Throttle, TlsPolicy, Way
 from sending.engine.session import SessionSettings, Timeouts
 from sending.engine.throttle import LaneLimits
 from tests.engine_sink.dns_sink import DnsSink
@@ -87,6 +87,8 @@ class World:
         pool: PoolSettings | None = None,
         allow_private: bool = True,
         own_addresses: frozenset[str] = frozenset(),
+        throttle: Throttle | None = None,
+        hot_seconds: float = 1.0,
     ) -> Deliverer:
         deliverer = make_deliverer(
             mx=MxSettings(
@@ -98,7 +100,8 @@ class World:
                 own_addresses=own_addresses,
             ),
             limits=limits,
-            session=SessionSettings(port=self.port, timeouts=timeouts),
+            throttle=throttle,
+            session=SessionSettings(port=self.port, timeouts=timeouts, hot_seconds=hot_seconds),
             connector=connector,
             pool=pool,
             clock=SystemClock(),

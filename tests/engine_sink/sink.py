@@ -64,6 +64,8 @@ DEFAULTS: dict[str, Action] = {
     "RSET": "250 2.0.0 OK",
     "QUIT": "221 2.0.0 bye",
     "STARTTLS": "220 2.0.0 ready",
+    "AUTH": "235 2.7.0 welcome",
+    "BDAT": "250 2.0.0 taken",
 }
 
 
@@ -79,6 +81,25 @@ class Message:
 
 
 @dataclass
+class _Talk:
+    """What one connection has said so far."""
+
+    mail: str = ""
+    rcpt: str = ""
+    has_mail: bool = False
+    has_rcpt: bool = False
+    is_asking: bool = False
+
+    def note(self, verb: str, command: str, action: Action) -> None:
+        is_agreed = isinstance(action, str) and action.startswith("2")
+        self.is_asking = isinstance(action, str) and action.startswith("334")
+        if verb == "MAIL":
+            self.mail, self.has_mail, self.has_rcpt = command, is_agreed, False
+        elif verb == "RCPT":
+            self.rcpt, self.has_rcpt = command, is_agreed
+
+
+@dataclass
 class Sink:
     """Answers each verb by `script`: one action for always, or a list used up one by one.
 
@@ -88,8 +109,10 @@ class Sink:
     script: dict[str, Action | list[Action]] = field(default_factory=dict)
     features: tuple[str, ...] = ("SIZE 10000000", "8BITMIME", "SMTPUTF8")
     tls: ssl.SSLContext | None = None
+    is_implicit: bool = False  # TLS from the first byte
     messages: list[Message] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
+    certificates: list[bytes | None] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     connections: int = 0
     open_now: int = 0
@@ -98,7 +121,8 @@ class Sink:
     port: int = 0
 
     async def start(self, address: str, port: int) -> None:
-        self._server = await asyncio.start_server(self._serve, address, port, limit=2**26)
+        tls = self.tls if self.is_implicit else None
+        self._server = await asyncio.start_server(self._serve, address, port, limit=2**26, ssl=tls)
         self.address, self.port = self._server.sockets[0].getsockname()[:2]
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -121,12 +145,23 @@ class Sink:
         if planned is not None:
             return planned
         if verb == "EHLO":
-            names = [*self.features, *(["STARTTLS"] if self.tls else [])]
+            names = [*self.features]
+            if self.tls and not self.is_implicit:
+                names.append("STARTTLS")
             lines = ["sink.test", *names]
             return "\r\n".join(
                 f"250{' ' if i == len(lines) - 1 else '-'}{line}" for i, line in enumerate(lines)
             )
         return DEFAULTS.get(verb, "500 5.5.1 what?")
+
+    def _action_in(self, talk: _Talk, verb: str) -> Action:
+        """Return the action for `verb`; out of order it is refused, unless the script says more."""
+        is_early = (verb == "RCPT" and not talk.has_mail) or (
+            verb in ("DATA", "BDAT") and not talk.has_rcpt
+        )
+        if is_early and verb not in self.script:
+            return "503 5.5.1 out of order"
+        return self._action(verb)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -148,38 +183,59 @@ class Sink:
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not await self._do(self._action("CONNECT"), reader, writer):
             return
-        mail = rcpt = ""
+        talk = _Talk()
         while line := await reader.readline():
             command = line.decode("utf-8", "replace").strip()
-            verb = command.split(" ")[0].upper()
+            # What follows a 334 is an answer, whatever it looks like (RFC 4954 section 4).
+            verb = "AUTH" if talk.is_asking else command.split(" ")[0].upper()
             self.commands.append(command)
             self.counts[verb] += 1
-            action = self._action(verb)
-            if not await self._do(action, reader, writer):
+            self.counts["pipelined"] += bool(reader._buffer)  # type: ignore[attr-defined]
+            if verb == "BDAT":
+                if not await self._chunk(command, talk, reader, writer):
+                    return
+                continue
+            action = self._action_in(talk, verb)
+            if not await self._do(action, reader, writer) or verb == "QUIT":
                 return
-            if verb == "MAIL":
-                mail = command
-            elif verb == "RCPT":
-                rcpt = command
-            elif verb == "STARTTLS" and isinstance(action, str) and action.startswith("220"):
+            talk.note(verb, command, action)
+            words = action if isinstance(action, str) else ""
+            if verb == "STARTTLS" and words.startswith("220"):
                 assert self.tls is not None
                 await writer.start_tls(self.tls)
-            elif verb == "DATA" and isinstance(action, str) and action.startswith("354"):
-                if not await self._take(reader, writer, mail, rcpt):
-                    return
-            elif verb == "QUIT":
+            is_data = verb == "DATA" and words.startswith("354")
+            if is_data and not await self._take(talk, reader, writer):
                 return
 
     async def _take(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, mail: str, rcpt: str
+        self, talk: _Talk, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> bool:
-        data = await reader.readuntil(b"\r\n.\r\n")
+        data = await reader.readline()
+        if data != b".\r\n":
+            data += await reader.readuntil(b"\r\n.\r\n")
         action = self._action("BODY")
+        self._keep(talk, data, action, writer)
+        return await self._do(action, reader, writer)
+
+    async def _chunk(
+        self,
+        command: str,
+        talk: _Talk,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> bool:
+        data = await reader.readexactly(int(command.split()[1]))
+        action = self._action_in(talk, "BDAT")
+        self._keep(talk, data, action, writer)
+        return await self._do(action, reader, writer)
+
+    def _keep(self, talk: _Talk, data: bytes, action: Action, writer: asyncio.StreamWriter) -> None:
         if isinstance(action, str) and action.startswith("250"):
             peer = writer.get_extra_info("peername")[0]
-            is_tls = writer.get_extra_info("ssl_object") is not None
-            self.messages.append(Message(mail, rcpt, data, peer, is_tls))
-        return await self._do(action, reader, writer)
+            tls = writer.get_extra_info("ssl_object")
+            self.messages.append(Message(talk.mail, talk.rcpt, data, peer, tls is not None))
+            if tls is not None:
+                self.certificates.append(tls.getpeercert(binary_form=True))
 
     async def _do(
         self, action: Action, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -217,15 +273,15 @@ class Sink:
         return True
 
 
-def self_signed_context(folder: Path) -> ssl.SSLContext:
-    """Return a server's TLS context with a certificate that nobody trusts."""
+def self_signed(name: str) -> tuple[str, str]:
+    """Return a certificate that nobody trusts and its key, as PEM texts."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sink.test")])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = dt.datetime.now(tz=dt.UTC)
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
+        .subject_name(subject)
+        .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(days=1))
@@ -236,15 +292,20 @@ def self_signed_context(folder: Path) -> ssl.SSLContext:
         )
         .sign(key, hashes.SHA256())
     )
-    path = folder / "sink.pem"
-    path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        + certificate.public_bytes(serialization.Encoding.PEM)
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+    return certificate.public_bytes(serialization.Encoding.PEM).decode(), private.decode()
+
+
+def self_signed_context(folder: Path, *, client: str = "") -> ssl.SSLContext:
+    """Return a server's TLS context; it asks for the certificate `client` (PEM), if given."""
+    certificate, key = self_signed("sink.test")
+    path = folder / "sink.pem"
+    path.write_text(key + certificate)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(path)
+    if client:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(cadata=client)
     return context

@@ -17,7 +17,7 @@ from sending.engine.runner import NotReady, SliceSettings, SliceSummary, run_sli
 from sending.engine.session import Timeouts
 from sending.engine.throttle import LaneLimits
 from tests.engine_sink.conftest import World, order
-from tests.engine_sink.sink import Hang
+from tests.engine_sink.sink import Drip, Hang, Sink
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,8 @@ async def test_a_claim_that_fails_ends_the_slice_after_the_results_are_safe(worl
     work = Failing([Job(number) for number in range(40)])
     with pytest.raises(ConnectionError):
         await run(work, world.engine(limits=LaneLimits(connections=10)))
-    assert len(work.results) == len(sink.messages) == 20
+    assert len(work.results) == len(sink.messages) >= 10
+    assert sorted(work.numbers + [job.number for job in work.given_back]) == list(range(20))
 
 
 async def test_many_destinations_are_served_in_turn(world: World) -> None:
@@ -260,3 +261,188 @@ def test_settings_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ValueError, match="share"):
         SliceSettings(max_share=0)
     assert SliceSettings(concurrency=1, max_share=0.1).slots_per_destination == 1
+
+
+# --- told to stop --------------------------------------------------------------------------------
+
+
+async def stopped_at(
+    world: World, work: Queue, sink: Sink, verb: str, count: int, **settings: object
+) -> tuple[SliceSummary, float]:
+    """Run a slice and stop it when the sink has heard `verb` `count` times; returns how long."""
+    loop = asyncio.get_running_loop()
+    told: list[float] = []
+
+    def should_stop() -> bool:
+        if sink.counts[verb] >= count and not told:
+            told.append(loop.time())
+        return bool(told)
+
+    patient = Timeouts(mail=60, rcpt=60, data=60, body=60, quit=0.2)
+    summary = await run_slice(
+        work,
+        world.engine(limits=LaneLimits(connections=50), timeouts=patient),
+        settings=SliceSettings(duration_seconds=20, concurrency=10, max_share=1, **settings),  # type: ignore[arg-type]
+        clock=SystemClock(),
+        should_stop=should_stop,
+    )
+    return summary, loop.time() - told[0]
+
+
+@pytest.mark.parametrize("verb", ["MAIL", "RCPT", "DATA"])
+async def test_a_stop_gives_back_what_has_not_begun_to_leave(world: World, verb: str) -> None:
+    sink = await world.sink(script={verb: Hang()})
+    work = queue(40)
+    summary, seconds = await stopped_at(world, work, sink, verb, 10)
+    assert seconds < 0.5
+    assert summary.is_stopped
+    assert (work.results, summary.cut_off) == ([], 0)
+    back = [job.number for job in work.given_back + work.jobs]
+    assert sorted(back) == list(range(40))
+    await sink.until_closed()
+
+
+async def test_a_stop_waits_for_what_is_leaving(world: World) -> None:
+    sink = await world.sink(script={"BODY": Drip(b"250 2.0.0 taken\r\n", pause=0.03)})
+    work = queue(40)
+    summary, seconds = await stopped_at(world, work, sink, "DATA", 10)
+    assert 0.2 < seconds < 2
+    assert (summary.delivered, summary.cut_off) == (10, 0)
+    assert len(work.results) == 10
+    assert not set(work.numbers) & {job.number for job in work.given_back}
+    assert len(work.given_back + work.jobs) == 30
+
+
+async def test_a_stop_has_an_end(world: World) -> None:
+    sink = await world.sink(script={"BODY": Hang()})
+    work = queue(40)
+    summary, seconds = await stopped_at(world, work, sink, "DATA", 10, stop_grace_seconds=0.2)
+    assert seconds < 1
+    assert (summary.cut_off, summary.deferred) == (10, 10)
+    assert all(result.outcome.is_ambiguous for result in work.results)
+
+
+async def test_a_stop_is_heard_while_there_is_nothing_to_do(world: World) -> None:
+    await world.sink()
+    loop = asyncio.get_running_loop()
+    end = loop.time() + 0.15
+    summary = await run_slice(
+        queue(0),
+        world.engine(),
+        settings=SliceSettings(duration_seconds=20, linger_seconds=20, poll_seconds=5),
+        clock=SystemClock(),
+        should_stop=lambda: loop.time() > end,
+    )
+    assert summary.is_stopped
+    assert summary.seconds < 0.4
+
+
+# --- held, woken, noted --------------------------------------------------------------------------
+
+
+class Holding:
+    """Holds whatever is for `closed.test`; delivers the rest."""
+
+    def __init__(self, hold: str, retry_after: float) -> None:
+        self.hold, self.retry_after = hold, retry_after
+
+    async def deliver(self, order: Order) -> Outcome:
+        await asyncio.sleep(0)
+        now = SystemClock().now()
+        if order.domain == "closed.test":
+            return Outcome(
+                "deferred", "throttle", "soft/throttled", "closed", now,
+                hold=self.hold, retry_after_seconds=self.retry_after,
+            )  # fmt: skip
+        return Outcome("delivered", "body", "none/delivered", "ok", now)
+
+    def is_leaving(self, order: Order) -> bool:
+        return False
+
+
+@dataclass
+class Watching(Queue):
+    """Remembers what every claim was told to avoid."""
+
+    avoided: list[frozenset[str]] = field(default_factory=list)
+
+    async def claim(self, limit: int, avoid: frozenset[str]) -> Sequence[Job]:
+        self.avoided.append(avoid)
+        return await super().claim(min(limit, 5), avoid)
+
+
+def mixed() -> Watching:
+    return Watching([Job(n, "closed.test" if n % 2 else "open.test") for n in range(60)])
+
+
+async def test_a_held_destination_stays_out_of_the_claims() -> None:
+    work, remembered = mixed(), {}
+    settings = SliceSettings(duration_seconds=2, concurrency=4, max_share=1, poll_seconds=0.02)
+    summary = await run_slice(
+        work, Holding("suspended", 600), settings=settings, clock=SystemClock(), avoided=remembered
+    )
+    assert summary.delivered == 30
+    assert 0 < summary.held < 12
+    assert summary.deferred == 0
+    assert "closed.test" in work.avoided[-1]
+    # The next slice knows it from its first claim.
+    again = mixed()
+    await run_slice(
+        again, Holding("suspended", 600), settings=settings, clock=SystemClock(), avoided=remembered
+    )
+    assert "closed.test" in again.avoided[0]
+
+
+@pytest.mark.parametrize(("hold", "seconds"), [("tenant-rate", 600.0), ("suspended", 0.5)])
+async def test_others_holds_and_short_ones_close_no_destination(hold: str, seconds: float) -> None:
+    work = mixed()
+    settings = SliceSettings(duration_seconds=2, concurrency=4, max_share=1, poll_seconds=0.02)
+    summary = await run_slice(work, Holding(hold, seconds), settings=settings, clock=SystemClock())
+    assert (summary.delivered, summary.held) == (30, 30)
+
+
+async def test_new_work_is_claimed_as_soon_as_it_is_told_of(world: World) -> None:
+    class Told(Queue):
+        async def wait_for_work(self, timeout: float) -> bool:
+            try:
+                async with asyncio.timeout(timeout):
+                    await arrived.wait()
+            except TimeoutError:
+                return False
+            arrived.clear()
+            return True
+
+    loop = asyncio.get_running_loop()
+    arrived = asyncio.Event()
+    sink = await world.sink()
+    work = Told([])
+
+    async def bring() -> float:
+        await asyncio.sleep(0.3)
+        work.jobs.append(Job(1))
+        arrived.set()
+        start = loop.time()
+        while not sink.messages:
+            await asyncio.sleep(0.002)
+        return loop.time() - start
+
+    bringing = asyncio.create_task(bring())
+    summary = await run(
+        work, world.engine(), poll_seconds=30.0, linger_seconds=1.0, duration_seconds=1.0
+    )
+    assert summary.delivered == 1
+    assert await bringing < 0.25
+
+
+async def test_each_result_is_noted_before_it_waits_for_its_batch(world: World) -> None:
+    class Noting(Queue):
+        noted: list[int] = []
+
+        def note(self, result: Result[Job]) -> None:
+            assert result.job.number not in self.numbers
+            self.noted.append(result.job.number)
+
+    await world.sink()
+    work = Noting([Job(number) for number in range(30)])
+    await run(work, world.engine())
+    assert sorted(work.noted) == list(range(30))
