@@ -20,6 +20,8 @@ _UNIT = (
     r"|m(?:in(?:ute|uten|uti|utos?|s|\.)?s?)?"
     r"|h(?:(?:ou)?rs?|eures?)?|stunden?|ore|horas?|d(?:ays?)?|tage?n?|jours?)(?![\w])"
 )
+# Most replies have no hint; this finds that out in a tenth of the time.
+_PERHAPS = re.compile(r"\d[ -]?[smhdotj]|\d:\d|retry|[aenorxy] (?:sec|min|hou|day)")
 # Words that speak of our next try, in the languages that big receivers answer in. A count of
 # seconds elsewhere in a reply is something else: an idle time, the period of a limit.
 _TRIGGER = (
@@ -59,6 +61,8 @@ def retry_after(text: str) -> float | None:
     Bounded to SHORTEST..LONGEST. Where a reply names several times the first counts.
     """
     text = " ".join(text[:1000].split())
+    if _PERHAPS.search(text.lower()) is None:
+        return None
     seconds = _on_the_clock(text)
     if seconds is None:
         match = _HEADER.search(text) or _AFTER_TRIGGER.search(text) or _BEFORE_TRIGGER.search(text)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 # The product of all bounds: how many ways to try at one place of a text, in the worst case.
-MOST_WAYS = 4000
+MOST_WAYS = 500
 
 _PIECE = re.compile(
     r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?:|\(\?|[()]|[*+]|\{(?P<low>\d*)(?P<comma>,?)(?P<high>\d*)\}|\?|.",

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from sending.engine.classify import classify
 from sending.engine.replies import Reply, parse_reply
 from sending.engine.shaping_file import Draft, Problem
-from sending.engine.shaping_rules import ShapingRule, plain
+from sending.engine.shaping_rules import ShapingRule, fits, plain
 from sending.engine.sites import SiteIndex
 
 # Stands for a site that no rule names.
@@ -123,15 +123,10 @@ def _unproven(draft: Draft, rule: ShapingRule) -> list[Problem]:
     for name in sorted(rule.classes - {_classify(reply) for reply in replies}):
         problems.append(place.problem(f"no example is of the class {name}", "class"))
     for number, form in enumerate(rule.enhanced):
-        if not any(_has_form(reply, form) for reply in replies):
+        if not any(fits(reply.enhanced, form) for reply in replies):
             reason = f"no example has the enhanced code {'.'.join(form)}"
             problems.append(place.problem(reason, "enhanced", number))
     return problems
-
-
-def _has_form(reply: Reply, form: tuple[str, ...]) -> bool:
-    parts = (reply.enhanced or "").split(".")
-    return len(parts) == 3 and all(w in ("*", h) for w, h in zip(form, parts, strict=True))
 
 
 def _classify(reply: Reply) -> str:

@@ -35,15 +35,15 @@ class ShapingRule:
         return (
             (not self.codes or code in self.codes)
             and (not self.classes or classification in self.classes)
-            and (not self.enhanced or any(_fits(enhanced, form) for form in self.enhanced))
+            and (not self.enhanced or any(fits(enhanced, form) for form in self.enhanced))
             and (not self.texts or any(pattern.search(text) for pattern in self.texts))
         )
 
 
-def _fits(enhanced: str | None, form: tuple[str, ...]) -> bool:
-    if enhanced is None:
-        return False
-    return all(want in ("*", have) for want, have in zip(form, enhanced.split("."), strict=True))
+def fits(enhanced: str | None, form: tuple[str, ...]) -> bool:
+    """Tell whether an enhanced code has this form of three parts; "*" stands for any."""
+    parts = (enhanced or "").split(".")
+    return len(parts) == 3 and all(w in ("*", h) for w, h in zip(form, parts, strict=True))
 
 
 def plain(text: str) -> str:

@@ -223,6 +223,32 @@ def test_what_calls_for_nothing_is_no_complaint_for_adaptive_concurrency_either(
             assert not is_complaint(refused(example)), example
 
 
+@given(
+    text=st.text(max_size=400),
+    code=st.one_of(st.none(), st.integers(-1, 1000)),
+    enhanced=st.one_of(st.none(), st.text("4567.*x", max_size=8)),
+    site=st.sampled_from([*SHAPING.sites, "mx.example.com", "", "route:ses"]),
+    mx_host=st.one_of(st.none(), st.text(max_size=40)),
+)
+def test_whatever_a_server_says_there_is_an_answer(
+    *, text: str, code: int | None, enhanced: str | None, site: str, mx_host: str | None
+) -> None:
+    outcome = Outcome(
+        "deferred",
+        "rcpt",
+        "soft/throttled",
+        text,
+        NOW,
+        smtp_code=code,
+        enhanced_code=enhanced,
+        mx_host=mx_host,
+    )
+    for reaction in SHAPING.reactions_to(outcome, site):
+        assert reaction.rule in SHAPING.rules_by_id
+        assert 0 < reaction.factor <= 1
+    assert is_complaint(outcome) in (True, False)
+
+
 def test_nothing_reacts_to_our_own_words_or_to_success() -> None:
     text = "421 4.7.28 unusual rate of unsolicited mail"
     held = refused(text, phase="throttle")
