@@ -10,7 +10,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 
 from deliverability.ips.models import IpAddress, IpPool
-from deliverability.ips.services.recording import changes, record_change, require_operator
+from deliverability.ips.recording import changes, record_change, require_operator
 from esp.lib.errors import Conflict, InvalidInput
 from tenants.accounts.models import User
 

@@ -8,7 +8,7 @@ import re
 from django.utils import timezone
 
 from deliverability.ips.models import IpAddress, IpCap
-from deliverability.ips.services.recording import record_change, require_operator
+from deliverability.ips.recording import record_change, require_operator
 from esp.lib.errors import InvalidInput, NotFound
 from tenants.accounts.models import User
 

@@ -11,7 +11,7 @@ from deliverability.alerts.services import close_alert, close_unseen, raise_aler
 from deliverability.ips.models import DeliveryNode, IpAddress
 from deliverability.ips.nodes import dead_before
 from deliverability.ips.ptr import PtrFinding, inspect_ptr
-from deliverability.ips.services.recording import record_change, require_operator
+from deliverability.ips.recording import record_change, require_operator
 from esp.lib.dns import make_resolver
 from tenants.accounts.models import User
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deliverability.ips.models import DeliveryNode, IpAddress
-from deliverability.ips.services.recording import record_change, require_operator
+from deliverability.ips.recording import record_change, require_operator
 from esp.lib.errors import Conflict, NotFound
 from tenants.accounts.models import User
 

@@ -9,8 +9,8 @@ from typing import Any
 from django.db import IntegrityError, connection, transaction
 
 from deliverability.ips.models import IpAddress, IpPool, PoolRule
+from deliverability.ips.recording import changes, record_change, require_operator
 from deliverability.ips.selectors import domains_of, forget_sources
-from deliverability.ips.services.recording import changes, record_change, require_operator
 from esp.lib.errors import Conflict, InvalidInput
 from tenants.accounts.models import User
 from tenants.audit.services import record
