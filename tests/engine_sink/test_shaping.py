@@ -85,6 +85,22 @@ def test_a_suffix_only_counts_at_a_labels_border() -> None:
     assert SHAPING.site_of(answer("google.com.example.net")) == "google.com.example.net"
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        "ec2-192-0-2-1.compute-1.amazonaws.com",
+        "c-192-0-2-1.hsd1.ma.comcast.net",
+        "vps-0a1b2c3d.vps.ovh.net",
+        "1.2.0.192.host.secureserver.net",
+        "host1-2-0-192.serverdedicati.aruba.it",
+        "ps12345.dreamhost.com",
+        "1.2.0.192.dynamic.dsl.bluewin.ch",
+    ],
+)
+def test_a_customers_own_server_does_not_count_as_its_provider(host: str) -> None:
+    assert SHAPING.site_of(answer(host)) == host
+
+
 def test_two_domains_with_the_same_mail_servers_are_one_site() -> None:
     one = SHAPING.site_of(answer("mx2.host.example", "mx1.host.example", domain="a.example"))
     other = SHAPING.site_of(answer("mx1.host.example", "MX2.host.example.", domain="b.example"))
