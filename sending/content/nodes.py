@@ -16,6 +16,7 @@ from liquid.expression import Expression
 from liquid.stream import TokenStream
 from liquid.tag import Tag
 from liquid.token import TOKEN_EXPRESSION, TOKEN_TAG
+from markupsafe import escape
 
 from sending.content.bounds import BoundedContext
 from sending.content.filters import check_value
@@ -41,7 +42,8 @@ class LinkNode(Node):
 
     def render_to_output(self, context: LibraryContext, buffer: Any) -> int:
         writer = context.link_writer if isinstance(context, BoundedContext) else None
-        written: int = buffer.write(writer(self.index) if writer else "")
+        url = writer(self.index) if writer else ""
+        written: int = buffer.write(str(escape(url)) if context.autoescape else url)
         return written
 
 

@@ -29,13 +29,16 @@ _ESCAPES = {
 }
 
 
-def quote_line(line: str) -> str:
-    """Return one line of text (no line end in it) in code that is not wrapped yet."""
+def quote_line(line: str, *, is_ended: bool = True) -> str:
+    """Return one line of text (no line end in it) in code that is not wrapped yet.
+
+    A blank at its end is escaped where the line's end `is_ended` by a real line break.
+    """
     if _CLEAN(line):
         return line
     code = line.encode("utf-8", "replace").decode("latin-1").translate(_ESCAPES)
     code = code.replace("  ", " =20")
-    return f"{code[:-1]}=20" if code.endswith(" ") else code
+    return f"{code[:-1]}=20" if is_ended and code.endswith(" ") else code
 
 
 def wrap(code: str, column: int = 0) -> str:
@@ -63,7 +66,8 @@ def one_newline(text: str) -> str:
 
 def quote_constant(text: str) -> tuple[str, int]:
     """Return the code of `text`, which begins a line, and the column where it ends."""
-    lines = [wrap(quote_line(line)) for line in one_newline(text).split("\n")]
+    *whole, last = one_newline(text).split("\n")
+    lines = [*(wrap(quote_line(line)) for line in whole), wrap(quote_line(last, is_ended=False))]
     column = len(lines[-1]) - (lines[-1].rfind("\n") + 1)
     code = "\r\n".join(lines)
     return (code + SOFT, 0) if column > _LAST_COLUMN else (code, column)
@@ -79,10 +83,13 @@ def quote_value(text: str, column: int) -> str:
     lines = [quote_line(line) for line in one_newline(text).split("\n")]
     if lines[0].startswith(" "):  # there may be a blank before it
         lines[0] = f"=20{lines[0][1:]}"
+    before = ""
+    if column and not lines[0]:  # or a blank that must not end a line
+        before, column = SOFT, 0
     lines[0] = wrap(lines[0], column)
     lines[1:] = [wrap(line) for line in lines[1:]]
-    code = "\r\n".join(lines)
-    return code + SOFT if lines[-1] or (column and len(lines) == 1) else code
+    code = before + "\r\n".join(lines)
+    return code + SOFT if lines[-1] else code
 
 
 class Form:

@@ -58,7 +58,7 @@ class Renderer:
         fill = partial(
             Template.render,
             variables=variables,
-            link_writer=self._link_writer(variables, context),
+            link_writer=self.link_writer(variables, context),
             pixel_url=context.pixel_url or "",
             now=context.now,
         )
@@ -74,7 +74,7 @@ class Renderer:
         subject = self._subject.render(variables, now=context.now)
         return _CONTROL.sub(" ", subject).strip()
 
-    def _link_writer(
+    def link_writer(
         self, variables: Mapping[str, object], context: RenderContext
     ) -> Callable[[int], str]:
         """Return a function with a link's address, which is made once for all parts."""

@@ -154,12 +154,12 @@ class StepMaker:
         return choose
 
     def _assign(self, node: assign_tag.AssignNode, names: Names) -> Step:
-        name = node.name
+        name = str(node.name)  # the library's own kind of text hashes in Python
         value = evaluator(node.expression, names, html=self._form.html)
         return lambda context, write: context.assign(name, value(context))
 
     def _for(self, node: for_tag.ForNode, names: Names) -> Step:
-        variable = node.expression.identifier
+        variable = str(node.expression.identifier)
         loop_name = f"{variable}-{node.expression.iterable}"
         items = _items(node.expression, names, loop_name, html=self._form.html)
         body = self._block(node.block.nodes, names.inside(variable))

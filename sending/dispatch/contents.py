@@ -11,7 +11,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from django.conf import settings
 
@@ -19,15 +19,18 @@ from deliverability.domains.selectors import SendingIdentity, sending_identity
 from deliverability.ips.selectors import SourceIp
 from esp.kit.keys import signing_key
 from esp.lib.addresses import Address, parse_address
+from esp.lib.errors import InvalidInput
 from esp.lib.ids import encode
-from esp.lib.tokens import TrackKind, TrackToken
+from esp.lib.tokens import TrackKind, TrackTokens
+from sending.content.coded import CodedRenderer
 from sending.content.errors import ContentError
-from sending.content.mime import Attachment, Envelope, build_message
-from sending.content.render import Renderer
+from sending.content.mime import Attachment, frame
+from sending.content.outgoing import Addressed, Outgoing, Stationery
 from sending.content.types import CompiledContent, RenderContext
 from sending.dispatch.claims import Job
 from sending.engine import ports, verp
-from sending.engine.signing import SIGNED_HEADERS, Signer, sign
+from sending.engine.dkim_plan import SigningPlan
+from sending.engine.signing import SIGNED_HEADERS, Signer
 from sending.messages.models import MessageContent, Stream
 from sending.messages.services import ensure_compiled
 from tenants.directory.models import Tenant
@@ -42,20 +45,26 @@ class ContentUnusable(Exception):
 
 
 @dataclass(frozen=True)
+class Paper:
+    """What messages of one content and kind (to a list, or single) are written and signed on."""
+
+    outgoing: Outgoing
+    plan: SigningPlan
+
+
+@dataclass(frozen=True)
 class ReadyContent:
     """What messages of one content share."""
 
-    renderer: Renderer
-    sender: Address
-    reply_to: tuple[Address, ...]
-    identity: SendingIdentity
-    signers: tuple[Signer, ...]
-    attachments: tuple[Attachment, ...]
-    headers: dict[str, str]
+    single: Paper
+    to_list: Paper
+    return_path_domain: str
     postal_address: str
-    list_id: str | None
     track_opens: bool
     track_clicks: bool
+    site: str
+    track_key: bytes
+    verp_key: bytes
     loaded_at: float
 
 
@@ -95,9 +104,12 @@ class ContentCache:
         except ContentError as error:
             raise ContentUnusable(error.message) from error
         tenant = Tenant.objects.get(pk=content.tenant_id)
-        return make_ready(
-            content, compiled=compiled, identity=identity, tenant=tenant, loaded_at=self._clock()
-        )
+        try:
+            return make_ready(
+                content, compiled=compiled, identity=identity, tenant=tenant, now=self._clock()
+            )
+        except (ContentError, InvalidInput) as error:
+            raise ContentUnusable(error.message) from error
 
 
 def make_ready(
@@ -106,26 +118,49 @@ def make_ready(
     compiled: CompiledContent,
     identity: SendingIdentity,
     tenant: Tenant,
-    loaded_at: float = 0.0,
+    now: float = 0.0,
 ) -> ReadyContent:
-    """Return what messages of `content` share; reads nothing from the database."""
-    sender = replace(parse_address(content.from_email), display=content.from_name)
-    return ReadyContent(
-        renderer=Renderer(compiled),
-        sender=sender,
+    """Return what messages of `content` share; reads nothing from the database.
+
+    Raises ContentError or InvalidInput for content that can be sent to nobody.
+    """
+    domain = identity.return_path_domain
+    renderer = CodedRenderer(compiled, pixel=content.track_opens)
+    around = frame(
+        text_encoding=renderer.text_encoding,
+        html_encoding=renderer.html_encoding,
+        attachments=[_attachment(entry) for entry in content.attachments],
+        seed=encode(content.pk),
+    )
+    signers = [
+        Signer(identity.name, key.selector, key.algorithm, key.private_pem.encode())  # type: ignore[arg-type]
+        for key in identity.keys
+    ]
+    stationery = Stationery(
+        sender=replace(parse_address(content.from_email), display=content.from_name),
         reply_to=(parse_address(content.reply_to),) if content.reply_to else (),
-        identity=identity,
-        signers=tuple(
-            Signer(identity.name, key.selector, key.algorithm, key.private_pem.encode())  # type: ignore[arg-type]
-            for key in identity.keys
-        ),
-        attachments=tuple(_attachment(entry) for entry in content.attachments),
-        headers=dict(content.headers),
-        postal_address=tenant.postal_address,
+        one_click=settings.SITE_URL.startswith("https:") or settings.ALLOW_PRIVATE_MX,
         list_id=_list_id(content, tenant, identity),
+        cfbl_address=f"{verp.feedback_address(domain)}; report=arf",
+        custom=dict(content.headers),
+    )
+
+    def paper(*, is_list: bool) -> Paper:
+        outgoing = Outgoing(renderer, around, replace(stationery, is_list=is_list))
+        own = outgoing.own_names
+        return Paper(outgoing, SigningPlan(signers, fixed=outgoing.fixed, own=own, headers=_SIGNED))
+
+    return ReadyContent(
+        single=paper(is_list=False),
+        to_list=paper(is_list=True),
+        return_path_domain=domain,
+        postal_address=tenant.postal_address,
         track_opens=content.track_opens,
         track_clicks=content.track_clicks,
-        loaded_at=loaded_at,
+        site=settings.SITE_URL,
+        track_key=signing_key("tracking"),
+        verp_key=signing_key("verp"),
+        loaded_at=now,
     )
 
 
@@ -155,32 +190,24 @@ _LETTERS = {
 }
 
 
-def track_urls(job: Job) -> Callable[..., str]:
-    """Return a function (kind, link index) that gives the addresses in the message of `job`.
-
-    A message has some ten of them: site and key are looked up once.
-    """
-    site, key = settings.SITE_URL, signing_key("tracking")
-
-    def url(kind: TrackKind, index: int = 0) -> str:
-        token = TrackToken(job.tenant_id, job.message_id, kind, index).pack(key)
-        return f"{site}/t/{_LETTERS[kind]}/{token}"
-
-    return url
+def track_urls(job: Job, content: ReadyContent) -> Callable[..., str]:
+    """Return a function (kind, link index) that gives the addresses in the message of `job`."""
+    start = f"{content.site}/t/"
+    pack = TrackTokens(content.track_key, job.tenant_id, job.message_id).pack
+    return lambda kind, index=0: f"{start}{_LETTERS[kind]}/{pack(kind, index)}"
 
 
 def render_context(
     job: Job, content: ReadyContent, url: Callable[..., str], unsubscribe_url: str
 ) -> RenderContext:
     """Return what the content of `job` is filled with."""
-    clicks = content.track_clicks
     return RenderContext(
         variables=job.variables,
         unsubscribe_url=unsubscribe_url,
         preferences_url=url(TrackKind.PREFERENCES),
         view_url=url(TrackKind.VIEW),
         postal_address=content.postal_address,
-        link_url=(lambda index: url(TrackKind.CLICK, index)) if clicks else None,
+        link_url=partial(url, TrackKind.CLICK) if content.track_clicks else None,
         pixel_url=url(TrackKind.OPEN) if content.track_opens else None,
         now=job.created_at,
     )
@@ -192,11 +219,15 @@ def _feedback_id(batch_id: uuid.UUID, tenant_id: uuid.UUID, stream: str) -> str:
 
 
 def envelope_of(job: Job, content: ReadyContent) -> tuple[str, str]:
-    """Return (mail_from, rcpt_to) of `job` without making its bytes."""
-    recipient = parse_address(job.recipient, allow_display=False, allow_smtputf8=True)
-    domain = content.identity.return_path_domain
-    mail_from = verp.return_path(job.message_id, key=signing_key("verp"), domain=domain)
-    return mail_from, recipient.addr_spec
+    """Return (mail_from, rcpt_to) of `job` without making its bytes; raises InvalidInput."""
+    mail_from = verp.return_path(
+        job.message_id, key=content.verp_key, domain=content.return_path_domain
+    )
+    return mail_from, _recipient(job).addr_spec
+
+
+def _recipient(job: Job) -> Address:
+    return parse_address(job.recipient, allow_display=False, allow_smtputf8=True)
 
 
 def build_data(job: Job, content: ReadyContent) -> bytes:
@@ -205,37 +236,32 @@ def build_data(job: Job, content: ReadyContent) -> bytes:
     The Message-ID and the Date are the same for every try, so that a receiver that got the message
     twice after a crash can tell. Raises ContentError or InvalidInput for content that fails.
     """
-    domain = content.identity.return_path_domain
-    is_broadcast = job.stream == Stream.BROADCAST
-    key = signing_key("verp")
+    is_list = job.stream == Stream.BROADCAST
+    paper = content.to_list if is_list else content.single
+    domain = content.return_path_domain
     name = encode(job.message_id)
-    url = track_urls(job)
-    unsubscribe = (
-        url(TrackKind.UNSUBSCRIBE),
-        f"mailto:{verp.unsubscribe_address(job.message_id, key=key, domain=domain)}",
-    )
-    recipient = parse_address(job.recipient, allow_display=False, allow_smtputf8=True)
-    envelope = Envelope(
-        sender=content.sender,
-        to=[replace(recipient, display=job.recipient_name)],
+    url = track_urls(job, content)
+    unsubscribe_url = url(TrackKind.UNSUBSCRIBE)
+    seconds = int(job.created_at.timestamp())
+    addressed = Addressed(
+        to=_recipient(job),
+        to_name=job.recipient_name,
         message_id=f"<{name}@{domain}>",
-        date=job.created_at,
-        reply_to=content.reply_to,
-        list_unsubscribe=unsubscribe if is_broadcast else (),
-        one_click=settings.SITE_URL.startswith("https:") or settings.ALLOW_PRIVATE_MX,
-        list_id=content.list_id,
+        date=seconds,
         feedback_id=_feedback_id(job.batch_id, job.tenant_id, job.stream),
-        cfbl_address=f"{verp.feedback_address(domain)}; report=arf",
-        custom=content.headers,
+        unsubscribe=(unsubscribe_url, _unsubscribe_mail(job, content, name)) if is_list else (),
     )
-    data = build_message(
-        envelope=envelope,
-        rendered=content.renderer.render(render_context(job, content, url, unsubscribe[0])),
-        attachments=content.attachments,
-        boundary=name,
+    context = render_context(job, content, url, unsubscribe_url)
+    written = paper.outgoing.write(context, addressed)
+    signature = paper.plan.sign(written.lines, written.body, timestamp=seconds)
+    return signature + paper.outgoing.assembled(written)
+
+
+def _unsubscribe_mail(job: Job, content: ReadyContent, name: str) -> str:
+    address = verp.unsubscribe_address(
+        job.message_id, key=content.verp_key, domain=content.return_path_domain, name=name
     )
-    timestamp = int(job.created_at.timestamp())
-    return sign(data, content.signers, headers=_SIGNED, timestamp=timestamp)
+    return f"mailto:{address}"
 
 
 def as_source(source: SourceIp) -> ports.Source:

@@ -1,9 +1,10 @@
 """Addresses that carry a message's id under a MAC: return path, unsubscribe mail, feedback.
 
 `b.<id>.<mac>@domain` is where bounces of one message come back to (VERP), `u.<id>.<mac>@domain`
-unsubscribes its recipient. Everything in them survives folding of case. The MAC is HMAC-SHA256 cut
-to 32 bits: guessing is online only (every guess is a mail to us), and a hit lets a stranger bounce
-or unsubscribe one message whose id, 74 random bits, he must know already.
+unsubscribes its recipient. Everything in them survives folding of case. The MAC has 32 bits:
+guessing is online only (every guess is a mail to us), and a hit lets a stranger bounce or
+unsubscribe one message whose id, 74 random bits, he must know already. Both MACs are parts of one
+output of keyed BLAKE2b (RFC 7693 section 2.9); neither says anything about the other.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ _LETTERS: dict[Purpose, str] = {"bounce": "b", "unsubscribe": "u"}
 _PURPOSES: dict[str, Purpose] = {letter: purpose for purpose, letter in _LETTERS.items()}
 _LOCAL_PART = re.compile(r"([bu])\.([0-9a-z]{26})\.([0-9a-f]{8})", re.IGNORECASE)
 
+_PERSON = b"mailwright-verp"  # at most 16 bytes
+
 FEEDBACK_LOCAL_PART = "fbl"
 
 
@@ -35,14 +38,14 @@ class Decoded:
     message_id: uuid.UUID
 
 
-def return_path(message_id: uuid.UUID, *, key: bytes, domain: str) -> str:
-    """Return the envelope sender of a message."""
-    return _encode("bounce", message_id, key, domain)
+def return_path(message_id: uuid.UUID, *, key: bytes, domain: str, name: str = "") -> str:
+    """Return the envelope sender of a message; `name` is `ids.encode` of the id, where known."""
+    return _encode("bounce", message_id, key, domain, name)
 
 
-def unsubscribe_address(message_id: uuid.UUID, *, key: bytes, domain: str) -> str:
-    """Return the address for List-Unsubscribe's mailto (RFC 2369)."""
-    return _encode("unsubscribe", message_id, key, domain)
+def unsubscribe_address(message_id: uuid.UUID, *, key: bytes, domain: str, name: str = "") -> str:
+    """Return the address for List-Unsubscribe's mailto (RFC 2369); `name` as above."""
+    return _encode("unsubscribe", message_id, key, domain, name)
 
 
 def feedback_address(domain: str) -> str:
@@ -62,19 +65,20 @@ def decode(address: str, *, keys: Sequence[bytes]) -> Decoded:
         raise ValueError("this is not an address that carries a message")
     purpose = _PURPOSES[match.group(1).lower()]
     message_id = ids.decode(match.group(2))
-    mac = match.group(3).lower().encode()
+    mac = match.group(3).lower()
     if not any(hmac.compare_digest(mac, _mac(purpose, message_id, key)) for key in keys):
         raise ValueError("the address is forged, or its key is gone")
     return Decoded(purpose, message_id)
 
 
-def _encode(purpose: Purpose, message_id: uuid.UUID, key: bytes, domain: str) -> str:
-    mac = _mac(purpose, message_id, key).decode()
-    return f"{_LETTERS[purpose]}.{ids.encode(message_id)}.{mac}@{domain}"
+def _encode(purpose: Purpose, message_id: uuid.UUID, key: bytes, domain: str, name: str) -> str:
+    mac = _mac(purpose, message_id, key)
+    return f"{_LETTERS[purpose]}.{name or ids.encode(message_id)}.{mac}@{domain}"
 
 
-def _mac(purpose: Purpose, message_id: uuid.UUID, key: bytes) -> bytes:
-    if len(key) < 16:
-        raise ValueError("a MAC key has at least 16 bytes")
-    data = b"verp:" + purpose.encode() + b":" + message_id.bytes
-    return hmac.digest(key, data, hashlib.sha256)[:4].hex().encode()
+def _mac(purpose: Purpose, message_id: uuid.UUID, key: bytes) -> str:
+    """Return the MAC in hexadecimal: the first half of the output is for bounces."""
+    if not 16 <= len(key) <= hashlib.blake2b.MAX_KEY_SIZE:
+        raise ValueError("a MAC key has 16 to 64 bytes")
+    both = hashlib.blake2b(message_id.bytes, key=key, digest_size=8, person=_PERSON).hexdigest()
+    return both[:8] if purpose == "bounce" else both[8:]

@@ -21,14 +21,16 @@ from esp.lib.addresses import Address, parse_address
 from esp.lib.errors import DomainError, InvalidInput
 from esp.lib.ids import from_public
 from sending.content.guard import check_size
+from sending.content.headers import check_custom_header
 from sending.content.liquid import check_syntax
-from sending.content.mime import check_custom_header
 from sending.content.protect import protect
 from sending.content.types import ContentSource
 from sending.messages.models import Stream
 from sending.messages.types import Attachment, Recipient, SendRequest
 
 MAX_RECIPIENTS: Final = 1000
+# A sign-in code is of use for minutes; what is longer than the stream is patient has no effect.
+MIN_TTL, MAX_TTL = 30, 7 * 86400
 MAX_HORIZON: Final = dt.timedelta(days=30)
 MAX_VARIABLES_BYTES: Final = 16 * 1024
 MAX_METADATA_BYTES: Final = 4 * 1024

@@ -52,7 +52,7 @@ def test_foreign_addresses_are_refused(address: str) -> None:
 
 
 def test_a_weak_key_is_refused() -> None:
-    with pytest.raises(ValueError, match="16 bytes"):
+    with pytest.raises(ValueError, match="16 to 64 bytes"):
         return_path(new_id(), key=b"short", domain="x.test")
 
 

@@ -13,8 +13,10 @@ from typing import Any
 
 from aiosmtplib.protocol import SMTPProtocol
 
-from sending.content.render import Renderer
-from sending.dispatch import contents, results, worker
+from sending.content.coded import CodedRenderer
+from sending.content.outgoing import Outgoing
+from sending.dispatch import results, work
+from sending.engine.dkim_plan import SigningPlan
 from sending.engine.pool import Deliverer
 
 _now = time.thread_time
@@ -53,11 +55,12 @@ class Clocks:
 
     def install(self) -> None:
         """Put clocks around claim, render, mime, sign, smtp and record in this process."""
-        _swap(Renderer, "render", lambda f: self.timed("render", f))
-        _swap(contents, "build_message", lambda f: self.timed("mime", f))
-        _swap(contents, "sign", lambda f: self.timed("sign", f))
-        _swap(worker, "build_data", lambda f: self.timed("envelope", f))
-        _swap(worker.DeliveryWork, "_claim", lambda f: self.timed("claim", f))
+        _swap(CodedRenderer, "render", lambda f: self.timed("render", f))
+        _swap(Outgoing, "write", lambda f: self.timed("mime", f))
+        _swap(Outgoing, "assembled", lambda f: self.timed("mime", f))
+        _swap(SigningPlan, "sign", lambda f: self.timed("sign", f))
+        _swap(work, "build_data", lambda f: self.timed("envelope", f))
+        _swap(work.DeliveryWork, "_claim", lambda f: self.timed("claim", f))
         _swap(results, "judge", lambda f: self.timed("judge", f))
         _swap(results, "record", lambda f: self.timed("record", f))
         _swap(SMTPProtocol, "data_received", lambda f: self.timed("smtp", f))
@@ -68,7 +71,8 @@ class Clocks:
         found = dict(self.seconds)
         found["record"] += found.pop("judge")
         found["smtp"] -= found["envelope"]
-        found["envelope"] -= found["render"] + found["mime"] + found["sign"]
+        found["envelope"] -= found["mime"] + found["sign"]
+        found["mime"] -= found["render"]
         found["other"] = process_seconds - sum(found.values())
         return found
 
