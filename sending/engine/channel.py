@@ -158,7 +158,8 @@ class Channel(SMTPProtocol):
     def _take_line(self, line: bytes, now: float) -> None:
         """Add one line, without its LF, to the replies (RFC 5321 section 4.2.1)."""
         digits = line[:3]
-        if len(digits) < 3 or not digits.isdigit() or not 200 <= int(digits) < 600:
+        code = int(digits) if len(digits) == 3 and digits.isdigit() else 0
+        if not 200 <= code < 600:
             self._fail("protocol", clean(line[:200].decode("utf-8", "replace")))
             return
         text = line[4:].strip(b" \t\r")
@@ -172,7 +173,6 @@ class Channel(SMTPProtocol):
             text = b"\n".join([*self._lines, text])
             self._lines.clear()
             self._size = 0
-        code = int(digits)
         self._replies.append((code, text, now))
         self._wanted -= 1
         if not self._wanted:

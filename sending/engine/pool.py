@@ -37,7 +37,7 @@ _SHORT_HOLDS = ("connections", "rate")
 
 # A session is shared by what leaves one source, in one lane and by one route, for one set of MX
 # hosts or one relay, under one demand for TLS.
-_Key = tuple[Lane, str, str | Relay, TlsPolicy]
+_Key = tuple[str, str, str, str | Relay, TlsPolicy]
 
 __all__ = ["Deliverer", "PoolSettings", "make_deliverer"]
 
@@ -242,7 +242,8 @@ class Deliverer:
         assert target is not None, "a direct way without an MX answer"
         tls = errand.order.tls
         name = target if isinstance(target, Relay) else target.site
-        key: _Key = (permit.lane, way.route, name, tls)
+        lane = permit.lane
+        key: _Key = (lane.source_id, lane.site, way.route, name, tls)
         kept = self._idle.take(key)
         if kept is not None:
             outcome = await self._send_on(kept, errand, key, permit)

@@ -12,6 +12,8 @@ from sending.engine.ports import Outcome
 
 J = TypeVar("J")
 
+_BATCHES_BEHIND = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Result(Generic[J]):
@@ -62,6 +64,14 @@ class Recorder(Generic[J]):
         """Whether a batch could not be written, all retries included."""
         return self._error is not None
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether results come faster than they can be written.
+
+        Then nothing more should be claimed: memory would grow, and what a crash sends twice.
+        """
+        return len(self._pending) >= _BATCHES_BEHIND * self._settings.size
+
     def start(self) -> None:
         """Begin to write in the background."""
         self._task = asyncio.create_task(self._run())
@@ -69,8 +79,10 @@ class Recorder(Generic[J]):
     def add(self, result: Result[J]) -> None:
         """Take one result; it will be in exactly one successful write."""
         self._pending.append(result)
-        self._has_some.set()
-        if len(self._pending) >= self._settings.size:
+        count = len(self._pending)
+        if count == 1:
+            self._has_some.set()
+        if count >= self._settings.size:
             self._is_due.set()
 
     async def finish(self) -> None:
@@ -94,7 +106,8 @@ class Recorder(Generic[J]):
                     await self._is_due.wait()
             await self._write_batch()
             if not self._is_ending:
-                self._is_due.clear()
+                if len(self._pending) < self._settings.size:
+                    self._is_due.clear()
                 if not self._pending:
                     self._has_some.clear()
 

@@ -115,13 +115,18 @@ class _Slice(Generic[J]):
         while not self._is_over():
             came: int | None = None
             room = self._room
-            if room >= self._settings.claim_at_least or self._is_empty:
+            if self._may_claim(room):
                 came = await self._claim(room)
                 self._dry_since = None if came else self._dry_since or self._clock.monotonic()
             if came == 0 and self._is_empty and self._has_lingered():
                 self._summary.is_idle = True
                 return
             await self._pause(is_dry=came == 0)
+
+    def _may_claim(self, room: int) -> bool:
+        if self._recorder.is_behind:
+            return False
+        return room >= self._settings.claim_at_least or self._is_empty
 
     @property
     def _room(self) -> int:
@@ -173,7 +178,7 @@ class _Slice(Generic[J]):
         while (left := end - self._clock.monotonic()) > 0 and not self._is_over():
             seconds = min(left, _STOP_CHECK_SECONDS)
             if not is_dry:
-                if self._room >= self._settings.claim_at_least:
+                if self._may_claim(self._room):
                     return
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(seconds):

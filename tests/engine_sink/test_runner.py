@@ -446,3 +446,33 @@ async def test_each_result_is_noted_before_it_waits_for_its_batch(world: World) 
     work = Noting([Job(number) for number in range(30)])
     await run(work, world.engine())
     assert sorted(work.noted) == list(range(30))
+
+
+async def test_a_slow_database_holds_back_the_claims_and_not_only_the_results() -> None:
+    class Slow(Queue):
+        async def record(self, results: Sequence[Result[Job]]) -> None:
+            await asyncio.sleep(0.05)
+            self.most = max(self.most, taken - len(self.results))
+            await super().record(results)
+
+        async def claim(self, limit: int, avoid: frozenset[str]) -> Sequence[Job]:
+            nonlocal taken
+            jobs = await super().claim(limit, avoid)
+            taken += len(jobs)
+            return jobs
+
+        most = 0
+
+    taken = 0
+    work = Slow([Job(number) for number in range(500)])
+    summary = await run_slice(
+        work,
+        Holding("", 0),
+        settings=SliceSettings(
+            concurrency=10, max_share=1, record=RecordSettings(size=20, seconds=0.01)
+        ),
+        clock=SystemClock(),
+    )
+    assert summary.delivered == 500
+    # Five batches behind, and what was in the slots and in line by then.
+    assert work.most <= 5 * 20 + 2 * 10 + 20
