@@ -61,6 +61,11 @@ app.conf.update(
         },
         "audience-resume-imports": {"task": "audience.resume_imports", "schedule": 30.0},
         "dispatch-wake": {"task": "dispatch.wake", "schedule": 2.0, "options": {"expires": 2}},
+        "dispatch-check-queue": {
+            "task": "dispatch.check_queue",
+            "schedule": 60.0,
+            "options": {"expires": 60},
+        },
         "dispatch-expire": {"task": "dispatch.expire", "schedule": 10.0},
         "campaigns-sweep": {
             "task": "campaigns.sweep",
@@ -114,3 +119,4 @@ app.autodiscover_tasks(
         "sending.routes",
     ]
 )
+app.autodiscover_tasks(["sending.dispatch"], related_name="watch")

@@ -6,6 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
+from deliverability.alerts.checks import check_notes
 from deliverability.alerts.selectors import alert_count, open_alerts, past_alerts
 from esp.kit.paging import newest_first
 from tenants.directory.gate import operator_page
@@ -18,9 +19,10 @@ def alerts_list(request: HttpRequest) -> HttpResponse:
     page = newest_first(
         past_alerts(), after=request.GET.get("after"), before=request.GET.get("before")
     )
-    context = {"open_alerts": open_alerts(), "page": page}
+    context = {"open_alerts": open_alerts(), "page": page, "checks": check_notes()}
     name = "deliverability/alerts/list.html"
-    return render(request, f"{name}#live" if request.htmx else name, context)
+    is_part = request.headers.get("HX-Request") == "true"
+    return render(request, f"{name}#live" if is_part else name, context)
 
 
 @operator_page

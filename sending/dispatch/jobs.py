@@ -6,6 +6,7 @@ DELIVER_TRANSACTIONAL = "dispatch.deliver_transactional"
 DELIVER_BROADCAST = "dispatch.deliver_broadcast"
 WAKE = "dispatch.wake"
 EXPIRE = "dispatch.expire"
+CHECK_QUEUE = "dispatch.check_queue"
 PARTITIONS = "dispatch.make_partitions"
 
 DELIVER = {"transactional": DELIVER_TRANSACTIONAL, "broadcast": DELIVER_BROADCAST}
