@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from esp.stack import crash
 from esp.stack.assets import ROOT
 from esp.stack.errors import StackError
 from esp.stack.machine import require_space
@@ -44,6 +45,8 @@ def run(arguments: Sequence[str]) -> int:
             with embedded_servers(directory, fast=False) as servers:
                 environment = _environment(directory, servers.environment())
                 _manage(["migrate", "--verbosity", "0"], environment, process="owner")
+                if list(arguments[2:3]) == ["crash"]:
+                    return crash.run(arguments[1:], environment, servers)
                 return _manage(list(arguments[1:]), environment, process="worker")
     except StackError as error:
         print(error, file=sys.stderr)  # noqa: T201

@@ -186,6 +186,13 @@ class PostgresServer:
             shutil.rmtree(self._sockets, ignore_errors=True)
         self._sockets = None
 
+    def kill(self) -> None:
+        """Stop the server at once, as a crash does (SIGQUIT); `start` lets it recover."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(signal.SIGQUIT)
+            process.wait()
+
     def _prepare_folders(self) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         require_space(self.directory, megabytes=200 if self.fast else 500)

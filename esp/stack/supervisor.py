@@ -134,9 +134,13 @@ class _Watch:
 
 @dataclass(slots=True)
 class Supervisor:
-    """Keeps parts alive. `say` receives one line for people about each fall and restart."""
+    """Keeps parts alive. `say` receives one line for people about each fall and restart.
+
+    The pause before a restart doubles with each fall in a row, up to `longest_pause` seconds.
+    """
 
     say: Callable[[str], None]
+    longest_pause: float = _LONGEST_PAUSE
     parts: list[Part] = field(default_factory=list)
     restarts: int = 0
     _watches: dict[str, _Watch] = field(default_factory=dict)
@@ -204,7 +208,7 @@ class Supervisor:
             return
         if watch.next_start_at is None:
             watch.failures += 1
-            pause = min(_FIRST_PAUSE * 2 ** (watch.failures - 1), _LONGEST_PAUSE)
+            pause = min(_FIRST_PAUSE * 2 ** (watch.failures - 1), self.longest_pause)
             watch.next_start_at = now + pause
             code = getattr(part, "exit_code", None)
             ended = "ended" if code is None else f"ended with code {code}"

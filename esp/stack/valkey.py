@@ -126,6 +126,13 @@ class ValkeyServer:
             process.kill()
             process.wait(seconds)
 
+    def kill(self) -> None:
+        """Kill the server, to see what then happens; `start` brings it back, empty."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
     def _wait_until_ready(self, seconds: float = 20.0) -> None:
         deadline = time.monotonic() + seconds
         while not self._answers():

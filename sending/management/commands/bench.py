@@ -13,6 +13,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from sending.management.bench import reads, worker
+from sending.management.bench.crash import CrashOptions, bench_crash
 from sending.management.bench.delivery import Options, bench_delivery
 from sending.management.bench.imports import bench_import
 from sending.management.bench.message_bytes import bench_bytes
@@ -36,7 +37,14 @@ class Command(BaseCommand):
         delivery.add_argument("--profile", action="store_true", help="top functions on stderr")
         making = kinds.add_parser("bytes", help="the bytes of a message: CPU time of each part")
         making.add_argument("--messages", type=int, default=5000)
-        for bench in (imports, delivery, making):
+        crash = kinds.add_parser("crash", help="campaigns and API traffic while all is killed")
+        crash.add_argument("--recipients", type=int, default=6000)
+        crash.add_argument("--seconds", type=float, default=90.0, help="of chaos")
+        crash.add_argument("--seed", type=int, default=1)
+        crash.add_argument("--settle-seconds", type=float, default=90.0)
+        crash.add_argument("--cut-share", type=float, default=0.01)
+        crash.add_argument("--api-rate", type=float, default=8.0, help="messages a second")
+        for bench in (crash, imports, delivery, making):
             bench.add_argument("--json", action="store_true", help="nothing but the line of JSON")
         # Processes that the two start themselves.
         reading = kinds.add_parser("reads")
@@ -63,6 +71,16 @@ class Command(BaseCommand):
                 self._report(bench_delivery(asked, self.stderr.write))
             case "bytes":
                 self._report(bench_bytes(messages=options["messages"]))
+            case "crash":
+                asked_crash = CrashOptions(
+                    recipients=options["recipients"],
+                    seconds=options["seconds"],
+                    seed=options["seed"],
+                    settle_seconds=options["settle_seconds"],
+                    cut_share=options["cut_share"],
+                    api_rate=options["api_rate"],
+                )
+                self._report(bench_crash(asked_crash, self.stderr.write))
             case "reads":
                 self.stdout.write(json.dumps(reads.measure(options["tenant"], options["list"])))
             case "worker":
