@@ -99,7 +99,10 @@ SECTIONS: Final[tuple[Section, ...]] = (
         (
             Entry("operator-tenants", "Tenants"),
             Entry("operator-ips", "IPs and pools"),
+            Entry("operator-routes", "Routes"),
             Entry("operator-tls", "TLS"),
+            Entry("operator-lanes", "Lanes"),
+            Entry("operator-limits", "Limits"),
             Entry("operator-alerts", "Alerts"),
         ),
         group="more",
