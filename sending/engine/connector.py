@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import AsyncIterator
+import ssl
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 
 from esp.lib.clock import Clock
@@ -19,8 +20,10 @@ from sending.engine.ports import (
     Resolver,
     TlsPolicy,
 )
+from sending.engine.secure.advisor import TlsAdvisor
+from sending.engine.secure.guard import Guard
 from sending.engine.session import Origin, Session, SessionSettings, open_session
-from sending.engine.tls import Security, relay_security
+from sending.engine.tls import Mode, Security, relay_security, verifying_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class ConnectorSettings:
     no_chunks_seconds: float = 3600.0
     memory_size: int = 20_000
     tls: TlsPolicy = "opportunistic"
+    verified_context: Callable[[], ssl.SSLContext] = verifying_context
 
 
 class Connector:
@@ -50,8 +54,10 @@ class Connector:
         session: SessionSettings,
         clock: Clock,
         settings: ConnectorSettings,
+        advisor: TlsAdvisor | None = None,
     ) -> None:
         self._resolver = resolver
+        self._advisor = advisor
         self._session = session
         self._clock = clock
         self._settings = settings
@@ -80,13 +86,18 @@ class Connector:
         tries = 0
         async for host, addresses in self._resolved(target, _version(origin)):
             answers.append(addresses)
+            guard = await self._guard(target, host.name, addresses, origin)
+            if guard.refusal:
+                text = f"{host.name} must not be used: {guard.refusal}."
+                last = _worse(last, self._failed(text, origin))
+                continue
             for address in addresses.addresses:
                 if address.refusal:
                     continue
                 if tries >= self._settings.max_tries:
                     break
                 tries += 1
-                opened = await self._try(host.name, address.ip, origin, demand)
+                opened = await self._try(host.name, address.ip, origin, demand, guard)
                 if isinstance(opened, Session):
                     return opened
                 last = _worse(last, opened)
@@ -106,17 +117,35 @@ class Connector:
         for host in answer.hosts:
             yield host, await self._resolver.addresses(host.name, version=version)
 
-    async def _try(self, host: str, ip: str, origin: Origin, tls: TlsPolicy) -> Session | Outcome:
+    async def _guard(
+        self, answer: MxAnswer, host: str, addresses: AddressAnswer, origin: Origin
+    ) -> Guard:
+        """Return what the domain's policy says of `host`; without an advisor, nothing."""
+        if self._advisor is None:
+            return Guard()
+        rule = await self._advisor.rule_for(answer, host, is_secure=addresses.is_secure)
+        return Guard(self._advisor, rule, answer.domain, host, origin.source.address)
+
+    async def _try(
+        self, host: str, ip: str, origin: Origin, tls: TlsPolicy, guard: Guard
+    ) -> Session | Outcome:
+        """Open a session as the policy demands; where it only tests, a failure is but counted."""
+        if guard.is_strict:
+            strict = guard.security(self._session.tls_context, self._settings.verified_context)
+            opened = await self._reach(host, ip, origin, strict)
+            if isinstance(opened, Session) or opened.phase != "tls" or not guard.is_testing:
+                return opened
         if tls == "opportunistic" and self._broken_tls.get(ip):
             tls = "never"
-        opened = await self._reach(host, ip, origin, self._security(tls))
+        opened = await self._reach(host, ip, origin, self._security(tls, guard))
         if isinstance(opened, Outcome) and opened.phase == "tls" and tls == "opportunistic":
             self._broken_tls.put(ip, True, seconds=self._settings.broken_tls_seconds)
-            opened = await self._reach(host, ip, origin, self._security("never"))
+            opened = await self._reach(host, ip, origin, self._security("never", guard))
         return opened
 
-    def _security(self, tls: TlsPolicy) -> Security:
-        return Security("starttls" if tls == "required" else tls, self._session.tls_context)
+    def _security(self, tls: TlsPolicy, guard: Guard) -> Security:
+        mode: Mode = "starttls" if tls == "required" else tls
+        return Security(mode, self._session.tls_context, note=guard.note_plain)
 
     async def _open_relay(self, relay: Relay, origin: Origin, tls: TlsPolicy) -> Session | Outcome:
         """Open a session with a relay; where it is not to be had the outcome is a deferral."""

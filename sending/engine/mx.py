@@ -163,9 +163,12 @@ class MxResolver:
         if len(hosts) == 1:
             return tuple(hosts)
         unique = {host.name: host for host in sorted(hosts, key=lambda h: -h.preference)}
-        shuffled = self._rng.sample(list(unique.values()), len(unique))
+        # By name first: which hosts are left, and so the site's name, must not be up to chance.
+        chosen = sorted(unique.values(), key=lambda h: (h.preference, h.name))
+        chosen = chosen[: self._settings.max_hosts]
+        shuffled = self._rng.sample(chosen, len(chosen))
         shuffled.sort(key=lambda host: host.preference)
-        return tuple(shuffled[: self._settings.max_hosts])
+        return tuple(shuffled)
 
     def _refusal(self, ip: str) -> str:
         if ip in self._settings.own_addresses:

@@ -27,6 +27,7 @@ from sending.engine.ports import (
     TlsPolicy,
     Way,
 )
+from sending.engine.secure.advisor import AdvisorSettings, PolicyStore, TlsAdvisor
 from sending.engine.session import Origin, Session, SessionSettings
 from sending.engine.throttle import LaneLimits, LocalThrottle
 from sending.engine.transaction import Letter, send
@@ -36,8 +37,9 @@ from sending.engine.ways import is_direct, lane_of, may_go_on, ordered_ways
 _SHORT_HOLDS = ("connections", "rate")
 
 # A session is shared by what leaves one source, in one lane and by one route, for one set of MX
-# hosts or one relay, under one demand for TLS.
-_Key = tuple[str, str, str, str | Relay, TlsPolicy]
+# hosts or one relay, under one demand for TLS: the sender's, and that of the domain's own policy,
+# whose sessions are for that domain alone.
+_Key = tuple[str, str, str, str | Relay, TlsPolicy, str]
 
 __all__ = ["Deliverer", "PoolSettings", "make_deliverer"]
 
@@ -103,7 +105,9 @@ class Deliverer:
         clock: Clock | None = None,
         rng: random.Random | None = None,
         site_for: Callable[[MxAnswer], str] | None = None,
+        advisor: TlsAdvisor | None = None,
     ) -> None:
+        self._advisor = advisor
         self._clock = clock or SystemClock()
         self._resolver = resolver
         self._throttle = throttle
@@ -117,7 +121,13 @@ class Deliverer:
             session=session or SessionSettings(),
             clock=self._clock,
             settings=connector or ConnectorSettings(),
+            advisor=advisor,
         )
+
+    @property
+    def advisor(self) -> TlsAdvisor | None:
+        """Who knows the receivers' TLS policies, and has counted the sessions."""
+        return self._advisor
 
     @property
     def idle_sessions(self) -> int:
@@ -160,6 +170,8 @@ class Deliverer:
         Not the end: a later `deliver` opens connections anew.
         """
         await self._idle.close()
+        if self._advisor is not None:
+            await self._advisor.close()
         await self._resolver.close()
 
     # --- choosing a way --------------------------------------------------------------------
@@ -243,7 +255,10 @@ class Deliverer:
         tls = errand.order.tls
         name = target if isinstance(target, Relay) else target.site
         lane = permit.lane
-        key: _Key = (lane.source_id, lane.site, way.route, name, tls)
+        policy = ""
+        if self._advisor is not None and not isinstance(target, Relay):
+            policy = await self._advisor.sharing(target)
+        key: _Key = (lane.source_id, lane.site, way.route, name, tls, policy)
         kept = self._idle.take(key)
         if kept is not None:
             outcome = await self._send_on(kept, errand, key, permit)
@@ -309,11 +324,22 @@ def make_deliverer(
     clock: Clock | None = None,
     rng: random.Random | None = None,
     site_for: Callable[[MxAnswer], str] | None = None,
+    policies: PolicyStore | None = None,
+    advice: AdvisorSettings | None = None,
 ) -> Deliverer:
-    """Wire a Deliverer with the engine's own resolver; without `throttle`, with local `limits`."""
+    """Wire a Deliverer with the engine's own resolver; without `throttle`, with local `limits`.
+
+    With `policies`, receivers' MTA-STS policies and DANE records are kept.
+    """
     clock = clock or SystemClock()
+    resolver = MxResolver(mx, clock=clock, rng=rng)
+    advisor = None
+    if policies is not None:
+        settings = advice or AdvisorSettings()
+        advisor = TlsAdvisor(resolver, policies, settings=settings, clock=clock)
     return Deliverer(
-        resolver=MxResolver(mx, clock=clock, rng=rng),
+        resolver=resolver,
+        advisor=advisor,
         throttle=throttle or LocalThrottle(limits or LaneLimits(), clock=clock),
         session=session,
         connector=connector,

@@ -23,7 +23,7 @@ from sending.engine.features import Features, read_features
 from sending.engine.hints import retry_after
 from sending.engine.ports import Kind, Lane, Outcome, Phase, Relay, Source
 from sending.engine.replies import Reply, clean, make_reply
-from sending.engine.tls import Security, opportunistic_context
+from sending.engine.tls import ChainRefused, Security, StartTlsMissing, opportunistic_context
 
 # Errors of this machine, not of the other: the source address is gone, no more files or ports.
 _LOCAL_ERRORS = {errno.EADDRNOTAVAIL, errno.EACCES, errno.EMFILE, errno.ENFILE, errno.ENOBUFS}
@@ -221,7 +221,7 @@ class Session:
         except TimeoutError:
             failed = Reply(None, "The connection timed out.", failure="timeout")
         except (ssl.SSLError, ConnectionAbortedError, ValueError) as error:
-            is_tls_failure = True
+            is_tls_failure = is_implicit
             failed = Reply(None, f"TLS failed: {clean(str(error))}", failure="disconnected")
         except OSError as error:
             is_local = error.errno in _LOCAL_ERRORS
@@ -265,11 +265,12 @@ class Session:
             refused = await self._handshake(security)
             self.timed("tls", self.clock.monotonic() - start)
             if refused is None:
-                self._note_tls()
+                security.note(None)
                 return await self._hello()
             if refused.code is None or refused.code == 421:
                 return self.ended("tls", refused, classification="soft/tls-failure")
             refusal = refused  # it said no politely, and the connection stands
+        security.note(StartTlsMissing())
         if security.mode == "opportunistic":
             return None
         return self.ended("tls", refusal, kind="deferred", classification="soft/tls-failure")
@@ -286,13 +287,20 @@ class Session:
             return make_reply(error.code, error.message)
         # ValueError: a host name that cannot stand in SNI.
         except (SMTPException, OSError, ValueError) as error:
+            security.note(error)
             return Reply(None, f"TLS failed: {clean(str(error))}", failure="disconnected")
+        tls = self._note_tls()
+        problem = security.check(tls) if security.check is not None and tls is not None else ""
+        if problem:
+            security.note(ChainRefused(problem))
+            return Reply(None, f"TLS failed: {problem}", failure="disconnected")
         return None
 
-    def _note_tls(self) -> None:
+    def _note_tls(self) -> ssl.SSLObject | None:
         transport = self._channel.transport if self._channel is not None else None
         tls = transport.get_extra_info("ssl_object") if transport is not None else None
         self.tls_version = tls.version() if tls is not None else None
+        return tls
 
     async def _log_in(self, relay: Relay | None) -> Outcome | None:
         """AUTH (RFC 4954); a refused login says nothing of the message, so it is a deferral."""

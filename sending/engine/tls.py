@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -16,10 +17,24 @@ Mode = Literal["implicit", "starttls", "opportunistic", "never"]
 
 @dataclass(frozen=True, slots=True)
 class Security:
-    """`mode` as in `ports.Relay.tls`; `context` decides what certificate is good enough."""
+    """`mode` as in `ports.Relay.tls`; `context` decides what certificate is good enough.
+
+    `check` looks at the finished handshake once more and returns what is wrong, or ""; `note` is
+    told how STARTTLS went: None when it succeeded, else the error that ended it.
+    """
 
     mode: Mode
     context: ssl.SSLContext
+    check: Callable[[ssl.SSLObject], str] | None = None
+    note: Callable[[Exception | None], None] = lambda _: None
+
+
+class StartTlsMissing(Exception):
+    """The server does not offer STARTTLS, or declined it."""
+
+
+class ChainRefused(Exception):
+    """The server's certificates do not meet its TLSA records."""
 
 
 def opportunistic_context() -> ssl.SSLContext:
@@ -32,6 +47,12 @@ def opportunistic_context() -> ssl.SSLContext:
     context.verify_mode = ssl.CERT_NONE
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
+
+
+@lru_cache(maxsize=1)
+def verifying_context() -> ssl.SSLContext:
+    """Return a context that wants a certificate for the host's name from a known authority."""
+    return _relay_context(True, "", "")
 
 
 def relay_security(relay: Relay) -> Security:

@@ -16,6 +16,9 @@ from sending.engine.secure.fetch import FetchFailed, FetchSettings, fetch_policy
 from sending.engine.secure.mta_sts import PolicyInvalid, StsPolicy, parse_policy, policy_id_of
 from sending.engine.secure.results import PolicyType, ResultType, TlsReport
 
+# How long it is believed that a domain has, or has no, demand of its own.
+_SHARING_SECONDS = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class StoredPolicy:
@@ -97,6 +100,7 @@ class TlsAdvisor:
         self._settings = settings
         self._clock = clock
         self._kept: TtlCache[str, StoredPolicy] = TtlCache(size=settings.cache_size, clock=clock)
+        self._sharing: TtlCache[str, str] = TtlCache(size=settings.cache_size, clock=clock)
         self._failed: TtlCache[str, bool] = TtlCache(size=settings.cache_size, clock=clock)
         self._under_way: dict[str, asyncio.Task[StsPolicy | None]] = {}
         self._counts: Counter[TlsReport] = Counter()
@@ -114,6 +118,24 @@ class TlsAdvisor:
         if answer.domain in self.required_domains:
             return HostRule("verified")
         return HostRule()
+
+    async def sharing(self, answer: MxAnswer) -> str:
+        """Return the domain when its sessions must not be shared with others, else "".
+
+        A session that was opened under no demand must not carry mail of a domain that has one, and
+        one domain's policy must not stop another with the same servers.
+        """
+        known = self._sharing.get(answer.domain)
+        if known is None:
+            policy = await self.policy_of(answer.domain)
+            has_demand = (
+                answer.is_secure
+                or answer.domain in self.required_domains
+                or (policy is not None and policy.mode != "none")
+            )
+            known = answer.domain if has_demand else ""
+            self._sharing.put(answer.domain, known, seconds=_SHARING_SECONDS)
+        return known
 
     async def policy_of(self, domain: str) -> StsPolicy | None:
         """Return the MTA-STS policy that holds for `domain` now, or None."""
