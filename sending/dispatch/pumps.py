@@ -8,7 +8,10 @@ superfluous tasks, which end when the queue is empty.
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import time
+from typing import cast
 
 import redis
 
@@ -17,6 +20,21 @@ from esp.kit.valkey import client
 log = logging.getLogger(__name__)
 
 _ALIVE_SECONDS = 30.0
+
+
+def _is_dead(worker: str) -> bool:
+    """Tell whether the process in a worker's name (`host:pid:…`) ran here and does not any more."""
+    host, _, rest = worker.partition(":")
+    pid = rest.partition(":")[0]
+    if host != socket.gethostname()[:30] or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 def _key(stream: str) -> str:
@@ -40,11 +58,18 @@ def end(stream: str, worker: str) -> None:
 
 
 def alive(stream: str) -> int:
-    """Return how many pumps gave a sign of life lately; 0 when Valkey does not answer."""
+    """Return how many pumps gave a sign of life lately; 0 when Valkey does not answer.
+
+    Pumps of killed processes on this machine do not count; those of others are waited for.
+    """
     try:
         connection = client()
         connection.zremrangebyscore(_key(stream), "-inf", time.time() - _ALIVE_SECONDS)
-        return int(connection.zcard(_key(stream)))
+        names = cast(list[bytes], connection.zrange(_key(stream), 0, -1))
+        dead = [name for name in names if _is_dead(name.decode())]
+        if dead:
+            connection.zrem(_key(stream), *dead)
+        return len(names) - len(dead)
     except redis.RedisError as error:
         log.warning("the pumps cannot be counted: %s", error)
         return 0

@@ -294,13 +294,25 @@ class _Slice(Generic[J]):
         while self._resting:
             self._wake_one()
         await self._give_back(self._lineup.drain())
-        settings = self._settings
+        tasks = [slot.task for slot in self._slots if slot.task is not None]
+        if not self._summary.is_stopped:
+            await self._let_end(tasks)
         if self._summary.is_stopped:
             self._interrupt()
-        grace = settings.stop_grace_seconds if self._summary.is_stopped else settings.grace_seconds
-        await self._wait_for_slots(grace)
+        settings = self._settings
+        await self._wait_for_slots(settings.stop_grace_seconds if self._summary.is_stopped else 0.0)
         await self._give_back(self._unstarted)
         await self._recorder.finish()
+
+    async def _let_end(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+        """Wait for what is under way, at most the grace, and only until somebody asks to stop."""
+        end = self._clock.monotonic() + self._settings.grace_seconds
+        pending: set[asyncio.Task[None]] = set(tasks)
+        while pending and (left := end - self._clock.monotonic()) > 0:
+            self._summary.is_stopped = self._should_stop()
+            if self._summary.is_stopped:
+                return
+            _, pending = await asyncio.wait(pending, timeout=min(left, _STOP_CHECK_SECONDS))
 
     def _interrupt(self) -> None:
         """Break off what has not sent any of its content: it can go again without harm."""

@@ -34,7 +34,7 @@ class SliceSettings:
     ahead: int | None = None
     max_share: float = 0.5
     grace_seconds: float = 30.0
-    stop_grace_seconds: float = 8.0
+    stop_grace_seconds: float = 6.0  # with Celery's own three seconds it stays under ten
     poll_seconds: float = 0.2
     linger_seconds: float = 0.0
     avoid_seconds: float = 30.0
