@@ -157,24 +157,26 @@ class TrackTokens:
 
     def pack(self, kind: TrackKind, link_index: int = 0) -> str:
         """Return the 68 characters of a token; it has no end (unsubscribing must work on)."""
-        if link_index and kind != TrackKind.CLICK:
-            raise ValueError("only clicks have a link's index")
-        block, place = divmod(_slot(kind, link_index), _PER_BLOCK)
+        meaning, block, start = _layout(kind, link_index)
         macs = self._blocks.get(block)
         if macs is None:
             macs = _characters(_track_block(self._key, self._base, block))
             self._blocks[block] = macs
-        return f"{self._start}{_meaning(kind, link_index)}{macs[place * 20 : place * 20 + 20]}"
+        return f"{self._start}{meaning}{macs[start : start + 20]}"
+
+
+@lru_cache(maxsize=4096)
+def _layout(kind: TrackKind, link_index: int) -> tuple[str, int, int]:
+    """Return kind and index as characters, the block of their MAC, and its place among those."""
+    if link_index and kind != TrackKind.CLICK:
+        raise ValueError("only clicks have a link's index")
+    block, place = divmod(_slot(kind, link_index), _PER_BLOCK)
+    return _characters(struct.pack(">BH", kind, link_index)), block, place * 20
 
 
 def _characters(data: bytes) -> str:
     """Return URL-safe base64 of a multiple of three bytes."""
     return binascii.b2a_base64(data, newline=False).translate(_SAFE).decode("ascii")
-
-
-@lru_cache(maxsize=4096)
-def _meaning(kind: int, link_index: int) -> str:
-    return _characters(struct.pack(">BH", kind, link_index))
 
 
 def _check_track_key(key: bytes) -> None:

@@ -23,7 +23,7 @@ _LARGER = 1.4  # quoted-printable may grow a text by this before base64 (1.37) i
 _SHORT = 200  # bytes of a text that is readable in the source rather than small
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Coded:
     """What one recipient gets: the subject as text, the parts encoded, with CRLF line ends."""
 

@@ -92,6 +92,15 @@ def _root(name: str, names: Names) -> Evaluate:
     return anywhere
 
 
+def global_name(path: Expression | None, names: Names) -> str | None:
+    """Return the name where `path` is one that only `context.globals` can hold."""
+    if not isinstance(path, Path) or len(path.path) != 1 or not isinstance(path.path[0], str):
+        return None
+    name = path.path[0]
+    is_local = name == "forloop" or name in names.assigned or name in names.loops
+    return None if is_local else name
+
+
 def evaluator(expression: Expression, names: Names, *, html: bool) -> Evaluate:
     """Return a function with the value of `expression`; it raises what the library raises."""
     if isinstance(expression, FilteredExpression):

@@ -75,6 +75,8 @@ _PLAIN_PHRASE = re.compile(
     r"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]+(?: [A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]+)*"
 ).fullmatch
 _PLAIN_MAILBOX = re.compile(r"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~.]+@[A-Za-z0-9.\-]+").fullmatch
+_PLAIN_ID = re.compile(r"<[!-;=?A-~]{1,300}@[!-;=?A-~]{1,300}>").fullmatch
+_PLAIN_URL = re.compile(r"(?:https?|mailto):[!-+\--;=?-~]{1,890}").fullmatch
 _RESERVED_PREFIXES = ("content-", "arc-", "resent-", "x-mailwright-")
 
 
@@ -220,6 +222,8 @@ def date_line(seconds: int) -> str:
 
 def message_id_line(message_id: str) -> str:
     """Return the Message-ID line of `<left@right>`."""
+    if _PLAIN_ID(message_id):
+        return f"Message-ID: {message_id}"
     if not _MESSAGE_ID.match(check_header_value("Message-ID", message_id)):
         raise InvalidInput("The Message-ID is malformed.", code="header-invalid")
     return f"Message-ID: {message_id}"
@@ -227,6 +231,10 @@ def message_id_line(message_id: str) -> str:
 
 def unsubscribe_line(urls: Sequence[str]) -> str:
     """Return the List-Unsubscribe line (RFC 2369) of URLs in their order."""
+    if len(urls) == 2 and _PLAIN_URL(urls[0]) and _PLAIN_URL(urls[1]):
+        line = f"List-Unsubscribe: <{urls[0]}>,"
+        gap = " " if len(line) + len(urls[1]) + 3 <= FOLD else "\r\n "
+        return f"{line}{gap}<{urls[1]}>"
     for url in urls:
         check_header_value("List-Unsubscribe", url)
         if not re.match(r"(https?|mailto):[^<>,\s]+\Z", url) or len(url) > 900:

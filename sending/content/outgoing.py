@@ -58,7 +58,7 @@ class Stationery:
         return lines
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that makes a message's values five times as dear
 class Addressed:
     """What one message has in its head; `date` is in Unix seconds.
 
@@ -73,7 +73,7 @@ class Addressed:
     unsubscribe: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Written:
     """A message: the lines made for it (see OWN_LINES), folded, and the body. CRLF line ends.
 

@@ -19,7 +19,7 @@ from markupsafe import escape
 
 WIDTH = 75  # columns before the "=" of a soft line break; 76 with it
 SOFT = "=\r\n"
-_LAST_COLUMN = 50  # a constant that ends further right leaves the next line to the value
+_LAST_COLUMN = 40  # a constant that ends further right leaves the next line to the value
 _MEMO = 4096  # values kept in coded form: names, places and plans repeat
 
 _CLEAN = re.compile(r"[!-<>-~]+(?: [!-<>-~]+)*").fullmatch
@@ -59,6 +59,14 @@ def wrap(code: str, column: int = 0) -> str:
     return SOFT.join(pieces)
 
 
+def _wrapped_clean(text: str, column: int) -> str:
+    """Return what `wrap` returns for text without escapes (a URL), and a soft break."""
+    room = WIDTH - column
+    if len(text) <= room + WIDTH:
+        return f"{text[:room]}{SOFT}{text[room:]}{SOFT}"
+    return wrap(text, column) + SOFT
+
+
 def one_newline(text: str) -> str:
     """Return `text` with LF line ends."""
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
@@ -95,12 +103,10 @@ def quote_value(text: str, column: int) -> str:
 class Form:
     """How a template's text is written: as it is, or escaped for HTML.
 
-    A step asks `memo` first, for a code that goes on a line where it has `room`, and follows it by
-    `tail`; `place` is for everything else. `finished` takes text that is escaped already.
+    A step looks into `memo` for a value's written form before it calls `place`; blank values are
+    never there. `finished` takes text that is escaped already.
     """
 
-    tail = ""
-    width = 1 << 62
     limit_factor = 1
 
     def __init__(self, *, html: bool) -> None:
@@ -125,10 +131,11 @@ class Form:
 
 
 class Quoted(Form):
-    """Quoted-printable; in HTML, values are escaped first."""
+    """Quoted-printable; in HTML, values are escaped first.
 
-    tail = SOFT
-    width = WIDTH
+    The memo holds what fits on a line behind every constant, with its soft break.
+    """
+
     limit_factor = 2  # the limit counts code here
 
     def constant(self, text: str) -> tuple[str, int]:
@@ -140,6 +147,8 @@ class Quoted(Form):
     def place(self, text: str, column: int) -> str:
         is_clean = _CLEAN_HTML(text) if self.html else _CLEAN(text)
         if is_clean:
+            if len(text) > WIDTH:
+                return _wrapped_clean(text, column)
             self._keep(text, text)
             return wrap(text, column) + SOFT
         escaped = str(escape(text)) if self.html else text
@@ -148,10 +157,10 @@ class Quoted(Form):
         return quote_value(escaped, column)
 
     def _keep(self, text: str, code: str) -> None:
-        if len(code) <= WIDTH:
+        if len(code) <= WIDTH - _LAST_COLUMN:
             if len(self.memo) >= _MEMO:
                 self.memo.clear()
-            self.memo[text] = code
+            self.memo[text] = code + SOFT
 
     def finished(self, text: str, column: int) -> str:
-        return quote_value(text, column)
+        return wrap(text, column) + SOFT if _CLEAN(text) else quote_value(text, column)

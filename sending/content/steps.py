@@ -27,7 +27,15 @@ from liquid.expression import Expression
 from liquid.stringify import to_liquid_string
 
 from sending.content.bounds import MAX_OUTPUT, BoundedContext, Buffer
-from sending.content.expressions import MISSING, Evaluate, Names, condition, evaluator, look_up
+from sending.content.expressions import (
+    MISSING,
+    Evaluate,
+    Names,
+    condition,
+    evaluator,
+    global_name,
+    look_up,
+)
 from sending.content.filters import check_value
 from sending.content.nodes import LinkNode, PixelNode
 from sending.content.quoted import Form
@@ -103,7 +111,10 @@ class StepMaker:
         whole = evaluator(expression, names, html=self._form.html)
         if look is None:
             return _computed(whole, self._form, column)
-        return _value(look, fallback, _computed(whole, self._form, column), self._form, column)
+        otherwise = _computed(whole, self._form, column)
+        step = _value(look, fallback, otherwise, self._form, column)
+        name = global_name(simple, names)
+        return _known(name, step, self._form) if name else step
 
     def _if(self, node: if_tag.IfNode, names: Names) -> Step:
         first = condition(node.condition, names)
@@ -164,27 +175,28 @@ class StepMaker:
         items = _items(node.expression, names, loop_name, html=self._form.html)
         body = self._block(node.block.nodes, names.inside(variable))
         default = self._block(node.default.nodes, names) if node.default else ()
+        asks_parent = "parentloop" in str(node.block)
 
         def turn(context: BoundedContext, write: Write) -> None:
-            iterator, length = items(context)
+            found, length = items(context)
             if not length:
                 run(default, context, write)
                 return
-            forloop = for_tag.ForLoop(loop_name, iterator, length, context.parentloop())
+            parent = context.parentloop() if asks_parent else None
+            forloop = for_tag.ForLoop(loop_name, iter(()), length, parent)
             frame: dict[str, Any] = {"forloop": forloop, variable: None}
-            context.frames.append(frame)
-            with context.loop(frame, forloop):
-                for item in forloop:
-                    frame[variable] = item
-                    try:
-                        run(body, context, write)
-                    except ContinueLoop:
-                        continue
-                    except BreakLoop:
-                        break
-                    finally:
-                        context.count()
-            context.frames.pop()
+            context.enter(forloop, frame)
+            for item in found:
+                forloop.step()
+                context.turn()
+                frame[variable] = item
+                try:
+                    run(body, context, write)
+                except ContinueLoop:
+                    continue
+                except BreakLoop:
+                    break
+            context.leave()  # after an error nobody asks the context for anything
 
         return turn
 
@@ -204,7 +216,7 @@ def _items(
             return iterator, length
         check_value(found)
         context.stopindex(loop_name, len(found))  # for a loop that goes on with `offset: continue`
-        return iter(found), len(found)
+        return found, len(found)
 
     return items
 
@@ -228,7 +240,7 @@ def _simple_output(expression: Expression) -> tuple[Expression | None, str | Non
 
 def _value(look: Evaluate, fallback: str | None, otherwise: Step, form: Form, column: int) -> Step:
     """Return the step of a plain value: nearly every output of a newsletter."""
-    known, tail, room, place = form.memo.get, form.tail, form.width - column, form.place
+    known, place = form.memo.get, form.place
     blank = None if fallback is None else form.finished(fallback, column)  # not escaped
 
     def step(context: BoundedContext, write: Write) -> None:
@@ -241,8 +253,8 @@ def _value(look: Evaluate, fallback: str | None, otherwise: Step, form: Form, co
         elif type(value) is not str:
             return otherwise(context, write)
         written = known(value)  # never a blank value
-        if written is not None and len(written) <= room:
-            return write(written + tail)
+        if written is not None:
+            return write(written)
         if blank is not None and not value.strip():
             return write(blank)
         write(place(value, column))
@@ -253,26 +265,41 @@ def _value(look: Evaluate, fallback: str | None, otherwise: Step, form: Form, co
     return step
 
 
+def _known(name: str, unknown: Step, form: Form) -> Step:
+    """Return the step of a variable, with a short way for a value that was written before."""
+    known = form.memo.get
+
+    def step(context: BoundedContext, write: Write) -> None:
+        value = context.globals.get(name)
+        if type(value) is str:
+            written = known(value)
+            if written is not None:
+                write(written)
+                return
+        unknown(context, write)
+
+    return step
+
+
 def _computed(value: Evaluate, form: Form, column: int) -> Step:
     """Return the step of any other output."""
     html = form.html
 
     def step(context: BoundedContext, write: Write) -> None:
-        text = to_liquid_string(value(context), html)
-        write(form.finished(str(text), column))
-        context.count()
+        text = str(to_liquid_string(value(context), html))
+        write(form.finished(text, column))
+        if len(text) > _LONG:
+            context.count()
 
     return step
 
 
 def _link(node: LinkNode, form: Form, column: int) -> Step:
-    index = node.index
+    index, place, empty = node.index, form.place, form.finished("", column)
 
     def step(context: BoundedContext, write: Write) -> None:
-        if context.link_writer:
-            write(form.place(context.link_writer(index), column))
-        else:
-            write(form.finished("", column))
+        link = context.link_writer
+        write(place(link(index), column) if link else empty)
 
     return step
 
