@@ -2,7 +2,7 @@
 
 anymail (django-anymail 15) speaks to all of them. Where a provider takes a finished message
 (`takes` = "raw") it gets our bytes, signature and all; the others get fields, build a message of
-their own and sign it themselves, and what they do to ours stands in `note`.
+their own and sign it themselves. What else they do to ours stands in `note`.
 """
 
 from __future__ import annotations
@@ -60,10 +60,6 @@ class Provider:
 
 
 _API_KEY = Field("api_key", "API key", is_secret=True)
-_OWN_SIGNATURE = (
-    "Takes fields, not a finished message: it builds and signs a message of its own, so the domain "
-    "must be set up there too, and our DKIM signature is not kept. "
-)
 
 PROVIDERS: dict[str, Provider] = {
     provider.name: provider
@@ -132,7 +128,7 @@ PROVIDERS: dict[str, Provider] = {
             "fields",
             (_API_KEY,),
             base_url="https://api.sendgrid.com/v3/",
-            note=_OWN_SIGNATURE + "anymail has not tried SendGrid’s live API since June 2025.",
+            note="anymail has not tried SendGrid’s live API since June 2025.",
             check=Check("scopes"),
             tracking=True,
         ),
@@ -146,7 +142,7 @@ PROVIDERS: dict[str, Provider] = {
                 Field("message_stream", "Message stream", is_required=False),
             ),
             base_url="https://api.postmarkapp.com/",
-            note=_OWN_SIGNATURE + "Our Message-ID is kept.",
+            note="Our Message-ID is kept.",
             check=Check("server"),
             tracking=True,
         ),
@@ -157,7 +153,7 @@ PROVIDERS: dict[str, Provider] = {
             "fields",
             (_API_KEY,),
             base_url="https://api.resend.com/",
-            note=_OWN_SIGNATURE + "An idempotency key keeps a repeated call from sending twice.",
+            note="An idempotency key keeps a repeated call from sending twice.",
             # A key that may only send is told so, and that proves it.
             check=Check("domains", proof="restricted_api_key"),
         ),
@@ -168,7 +164,7 @@ PROVIDERS: dict[str, Provider] = {
             "fields",
             (_API_KEY,),
             base_url="https://api.brevo.com/v3/",
-            note=_OWN_SIGNATURE + "Takes no inline images and no headers outside ASCII.",
+            note="Takes no inline images and no headers outside ASCII.",
             check=Check("account"),
         ),
         Provider(
@@ -181,7 +177,6 @@ PROVIDERS: dict[str, Provider] = {
                 Field("secret_key", "Secret key", is_secret=True),
             ),
             base_url="https://api.mailjet.com/v3.1/",
-            note=_OWN_SIGNATURE,
             tracking=True,
         ),
         Provider(
@@ -203,7 +198,6 @@ PROVIDERS: dict[str, Provider] = {
             "fields",
             (Field("api_token", "API token", is_secret=True),),
             base_url="https://send.api.mailtrap.io/api/",
-            note=_OWN_SIGNATURE,
         ),
         Provider(
             "scaleway",
@@ -216,7 +210,7 @@ PROVIDERS: dict[str, Provider] = {
                 Field("region", "Region", "For example fr-par."),
             ),
             base_url="https://api.scaleway.com/transactional-email/v1alpha1/regions/{region}/",
-            note=_OWN_SIGNATURE + "Takes no inline images.",
+            note="Takes no inline images.",
         ),
     )
 }

@@ -12,9 +12,9 @@ from tenants.directory.actor import operator_actor
 from tenants.directory.services import get_or_create_system_tenant
 
 
-def require_operator(operator: User) -> None:
-    """Raise NotFound for everyone else: to them there is nothing here."""
-    if not operator.is_operator:
+def require_operator(user: User) -> None:
+    """Raise NotFound for everyone but operators: to them there is nothing here."""
+    if not user.is_operator:
         raise NotFound("There is nothing at this address.")
 
 
