@@ -37,6 +37,7 @@ class Ask:
     `held` connections may be open still and cannot be taken away. `hour` and `day` are what the
     worker knows of the windows: (number of the window since 1970, count, sent without asking).
     `stamp` is that of the last grant: it tells whether Valkey still is what it was.
+    `rate` (messages a second of late) and `in_use` are for operators to see.
     """
 
     key: str
@@ -55,8 +56,12 @@ class Ask:
     hour: tuple[int, int, int] = (0, 0, 0)
     day: tuple[int, int, int] = (0, 0, 0)
     stamp: str = ""
+    rate: float = 0.0
+    in_use: int = 0
 
-    def arguments(self, worker: str, lease: float, settle: float) -> list[str | int | float]:
+    def arguments(
+        self, worker: str, lease: float, settle: float, turn: float
+    ) -> list[str | int | float]:
         """Return ARGV of the grant script."""
         return [
             worker, lease, HORIZON_SECONDS, settle,
@@ -67,6 +72,9 @@ class Ask:
             _none(self.per_hour), _none(self.per_day),
             self.connections_per_minute or 0, self.openings, self.unopened,
             self.hour[0], self.hour[1], self.day[0], self.day[1], self.hour[2], self.day[2],
+            turn,
+            round(self.rate, 2),
+            self.in_use,
             self.stamp,
         ]  # fmt: skip
 
@@ -121,11 +129,14 @@ class GrantStore:
         lease_seconds: float = 10.0,
         settle_seconds: float = 1.5,
         timeout_seconds: float = 0.5,
+        turn_seconds: float = 20.0,
         prefix: str = PREFIX,
     ) -> None:
+        """`turn_seconds`: where there are fewer connections than workers, these take turns."""
         self._worker = worker
         self._lease = lease_seconds
         self._settle = settle_seconds
+        self._turn = turn_seconds
         self._prefix = prefix
         self._shas = {text: _sha(text) for text in (EPOCH, GRANT, REACT)}
         self._valkey = redis.asyncio.Redis.from_url(
@@ -149,7 +160,9 @@ class GrantStore:
         ]
         for ask in asks:
             keys = [meter_key(ask.key, self._prefix), state_key(ask.key, self._prefix), epoch]
-            calls.append((GRANT, keys, ask.arguments(self._worker, self._lease, self._settle)))
+            calls.append(
+                (GRANT, keys, ask.arguments(self._worker, self._lease, self._settle, self._turn))
+            )
         first, *rest = await self._run(calls)
         if isinstance(first, Exception):
             raise _trouble(first)

@@ -58,11 +58,19 @@ class Waiter:
 class LaneShare:
     """What one worker knows and has of a lane."""
 
-    def __init__(self, lane: Lane, quota: Quota, *, is_known: bool, clock: Clock) -> None:
+    def __init__(
+        self,
+        lane: Lane,
+        quota: Quota,
+        *,
+        is_known: bool,
+        clock: Clock,
+        idle_seconds: float,
+    ) -> None:
         self.lane = lane
         self.key = f"lane:{lane.source_id}|{lane.site}"
         self.quota = quota
-        self.meter = Meter("lane", self.key, quota)
+        self.meter = Meter("lane", self.key, quota, idle_seconds=idle_seconds)
         self.adaptive = AdaptiveConcurrency(_bounds(quota), clock=clock, is_known=is_known)
         self.allowed = self.adaptive.connections
         self.cap: int | None = None

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass
 
 from sending.lanes.grants import HORIZON_SECONDS, Ask, Grant
 from sending.lanes.types import Quota
 
-# An idle session is kept for 5 s (`engine.idle`) and is a connection as well: what was the most in
-# use within the last two spans of this length may be open still.
-_PEAK_SECONDS = 6.0
 # What was granted must be used soon, or others' seconds would meet it.
 _TOKEN_SECONDS = 1.0
 # A message that comes late by no more than this does not shift those behind it.
@@ -19,6 +17,7 @@ _SLACK_SECONDS = 0.05
 GRACE_SECONDS = 8.0
 _FORGET_STAMP_SECONDS = 60.0
 _MEASURE_SECONDS = 5.0
+_MARGIN = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,8 @@ class Crew:
 class Meter:
     """Connections in use and messages left of one limited thing, in one worker."""
 
-    def __init__(self, kind: str, key: str, quota: Quota) -> None:
+    def __init__(self, kind: str, key: str, quota: Quota, *, idle_seconds: float = 6.0) -> None:
+        """Start with nothing; sessions without a message stay open for `idle_seconds` at most."""
         self.kind = kind
         self.key = key
         self.in_use = 0
@@ -59,14 +59,18 @@ class Meter:
         self.seeded = False
         self.short = "rate"  # which limit gave nothing: rate, hour, day
         self.workers = 1
-        self._peak = self._peak_before = 0
-        self._peak_since = -math.inf
+        self._idle_seconds = idle_seconds
+        self._peak = 0  # the most in use since the moment of the last entry of `_peaks`
+        self._peaks: deque[tuple[float, int]] = deque()
         self._stamp = ""
         self._hour: tuple[int, int] = (0, 0)
         self._day: tuple[int, int] = (0, 0)
         self._hour_extra: tuple[int, int] = (0, 0)
         self._day_extra: tuple[int, int] = (0, 0)
+        self._bases: dict[int, tuple[int, int]] = {}
+        self._own: dict[int, tuple[int, int]] = {}
         self._is_alone = False
+        self._wall = 0.0
         self.per_second = 0.0
         self._tat = self._open_tat = -math.inf
         self.change(quota)
@@ -134,12 +138,13 @@ class Meter:
 
     def held(self, now: float) -> int:
         """Return how many connections may be open, counting idle sessions."""
-        if now - self._peak_since >= _PEAK_SECONDS:
-            late = now - self._peak_since >= 2 * _PEAK_SECONDS
-            self._peak_before = 0 if late else self._peak
+        peaks = self._peaks
+        if self._peak or self.in_use:
+            peaks.append((now, self._peak))
             self._peak = self.in_use
-            self._peak_since = now
-        return max(self._peak, self._peak_before, self.in_use)
+        while peaks and now - peaks[0][0] > self._idle_seconds:
+            peaks.popleft()
+        return max((peak for _, peak in peaks), default=self.in_use)
 
     def ask(self, now: float, *, most: int | None) -> Ask:
         """Say what this worker needs for the next moments; `most` bounds the connections.
@@ -157,8 +162,12 @@ class Meter:
         messages = (10_000 if hungry else 2 * self.used + 8) if self.is_limited and busy else 0
         if self.is_limited and now >= self.tokens_until:
             self.tokens = min(0.0, self.tokens)
-        unspent = int(self.tokens) if self.is_limited and 0 < self.tokens < math.inf else 0
-        unopened = int(self.openings) if 0 < self.openings < math.inf else 0
+        unspent = unopened = 0
+        if self._is_alone:  # what is left was never Valkey's
+            self._count_own()
+        else:
+            unspent = int(self.tokens) if self.is_limited and 0 < self.tokens < math.inf else 0
+            unopened = int(self.openings) if 0 < self.openings < math.inf else 0
         self._debt = min(0.0, self.openings)
         self._opened = 0
         since = now - self.asked_at
@@ -185,6 +194,8 @@ class Meter:
             hour=(*self._hour, _count_in(self._hour_extra, self._hour[0])),
             day=(*self._day, _count_in(self._day_extra, self._day[0])),
             stamp=self._stamp,
+            rate=self.per_second,
+            in_use=self.in_use,
         )
 
     def apply(self, grant: Grant, now: float, *, lease_seconds: float) -> None:
@@ -252,8 +263,13 @@ class Meter:
         Until `grace_until` others may still use what they were granted: connections do not grow,
         and messages start from nothing.
         """
-        if not self._is_alone:
+        self._wall = wall
+        if self._is_alone:
+            self._count_own()
+        else:
             self._is_alone = True
+            self._bases = {3600: self._hour, 86400: self._day}
+            self._own = {3600: (0, 0), 86400: (0, 0)}
             self._tat = self._open_tat = now + (_TOKEN_SECONDS if grace_until > now else 0.0)
         quota = self.quota
         share: int | None = None
@@ -261,7 +277,7 @@ class Meter:
             share = crew.part_of(quota.connections)
             if now < grace_until:
                 share = min(share, self.share or 0)
-        messages = self._own_messages(now, wall, crew)
+        messages = self._own_messages(now, wall, crew, is_grace=now < grace_until)
         openings: int | None = None
         if quota.connections_per_minute is not None:
             rate = quota.connections_per_minute * 0.74 / 60 / crew.size
@@ -277,7 +293,7 @@ class Meter:
             _TOKEN_SECONDS,
         )
 
-    def _own_messages(self, now: float, wall: float, crew: Crew) -> int | None:
+    def _own_messages(self, now: float, wall: float, crew: Crew, *, is_grace: bool) -> int | None:
         quota = self.quota
         if not self.is_limited:
             return None
@@ -290,20 +306,27 @@ class Meter:
             self._tat += give / rate
         for limit, seconds in ((quota.per_hour, 3600), (quota.per_day, 86400)):
             if limit is not None:
-                give = min(give, self._own_left(limit, seconds, wall, crew))
-        window = int(wall // 3600)
-        self._hour_extra = (window, _count_in(self._hour_extra, window) + give)
-        window = int(wall // 86400)
-        self._day_extra = (window, _count_in(self._day_extra, window) + give)
+                give = 0 if is_grace else min(give, self._own_left(limit, seconds, wall, crew))
         return give
 
+    def _count_own(self) -> None:
+        """Count what was sent without Valkey since the last time, to tell it later."""
+        for seconds in (3600, 86400):
+            window = int(self._wall // seconds)
+            self._own[seconds] = (window, _count_in(self._own[seconds], window) + self.used)
+        window = int(self._wall // 3600)
+        self._hour_extra = (window, _count_in(self._hour_extra, window) + self.used)
+        window = int(self._wall // 86400)
+        self._day_extra = (window, _count_in(self._day_extra, window) + self.used)
+
     def _own_left(self, limit: int, seconds: int, wall: float, crew: Crew) -> int:
+        """Return what is left of this worker's part of what was left when Valkey was lost.
+
+        A little is kept back for what others were granted after our last answer.
+        """
         window = int(wall // seconds)
-        known, extra = (
-            (self._hour, self._hour_extra) if seconds == 3600 else (self._day, self._day_extra)
-        )
-        left = max(0, limit - _count_in(known, window))
-        return max(0, crew.part_of(left) - _count_in(extra, window))
+        left = max(0, limit - math.ceil(limit * _MARGIN) - _count_in(self._bases[seconds], window))
+        return max(0, crew.part_of(left) - _count_in(self._own[seconds], window))
 
 
 def _count_in(pair: tuple[int, int], window: int) -> int:

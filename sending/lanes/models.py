@@ -84,6 +84,28 @@ class LimitOverride(models.Model):
             models.UniqueConstraint(fields=["scope", "key"], name="limit_override_unique"),
         ]
 
+    @property
+    def public_id(self) -> str:
+        """The form that users see."""
+        return to_public("lim", self.pk)
+
+
+ACTION_WORDS = {
+    "slow_down": "Slowed down",
+    "one_connection": "Kept to one connection",
+    "suspend": "Suspended",
+    "other_source": "Moved to other sources",
+    "hold_batch": "Held the campaign",
+    "hold_tenant": "Held the tenant",
+    "limit": "Changed the limits",
+    "pause": "Paused",
+    "resume": "Resumed",
+    "lift": "Lifted the suspension",
+    "requeue": "Requeued",
+    "drain": "Drained",
+    "bounce": "Ended what waited",
+}
+
 
 class ShapingAction(models.Model):
     """One audit line: which reply met which rule, what was done, until when. Rows are only added.
@@ -116,3 +138,8 @@ class ShapingAction(models.Model):
             # "What happened to this tenant?"
             models.Index(fields=["tenant_ref", "-id"], name="action_tenant"),
         ]
+
+    @property
+    def action_words(self) -> str:
+        """The action in words for people."""
+        return ACTION_WORDS.get(self.action, self.action)

@@ -38,8 +38,8 @@ return answer
 # want, now, state…}.
 GRANT: Final = """
 local a = {}
-for i = 2, 22 do a[i] = tonumber(ARGV[i]) end
-local me, mine = ARGV[1], ARGV[23]
+for i = 2, 25 do a[i] = tonumber(ARGV[i]) end
+local me, mine = ARGV[1], ARGV[26]
 local lease, horizon, settle = a[2], a[3], a[4]
 local want, held, limit = a[5], a[6], a[7]
 local ask, unspent, ps, pm, ph, pd = a[8], a[9], a[10], a[11], a[12], a[13]
@@ -63,7 +63,9 @@ if m.ep ~= id then
   if m.ep or young or mine ~= '' then
     born = now
     if young then born = tonumber(epoch[2]) end
-    m.st, m.mt, m.ct = now, now, now
+    -- Until then, and until their next question, workers send by their own parts.
+    local from = math.max(now, born + settle + horizon)
+    m.st, m.mt, m.ct = from, from, from
   end
 end
 local settling = math.max(0, born + settle - now)
@@ -94,7 +96,7 @@ for i = 1, #stop, 2 do
 end
 if limit >= 0 then
   table.sort(wanting, function(x, y) return x[1] < y[1] end)
-  local turn = math.floor(now / 5)
+  local turn = math.floor(now / a[23])
   for i, entry in ipairs(wanting) do entry[3] = (i + turn) % count end
   table.sort(wanting, function(x, y)
     if x[2] ~= y[2] then return x[2] < y[2] end
@@ -112,7 +114,7 @@ end
 local stand = math.max(conns, held)
 if want > 0 or stand > 0 then
   changed[#changed + 1] = 'w:' .. me
-  changed[#changed + 1] = stand .. '|' .. (now + lease) .. '|' .. want
+  changed[#changed + 1] = table.concat({stand, now + lease, want, a[24], a[25]}, '|')
 else gone[#gone + 1] = 'w:' .. me end
 
 -- Hours and days. What is paid back or was seen counts only in its own window.

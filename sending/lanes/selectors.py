@@ -13,8 +13,8 @@ from django.utils import timezone
 
 from deliverability.ips.models import IpAddress
 from sending.engine.ports import Lane
-from sending.engine.shaping import Shaping, load_shaping
 from sending.lanes.models import LaneState, LimitOverride, ShapingAction
+from sending.lanes.shaping import shaping_in_force
 from sending.lanes.types import Closed, LimitsSnapshot, Quota, Used
 
 _QUOTA_FIELDS = tuple(entry.name for entry in fields(Quota))
@@ -125,17 +125,9 @@ def state_of(row: LaneState, now: dt.datetime) -> str:
     return "running"
 
 
-_shaping = load_shaping()
-
-
-def shaping_in_force() -> Shaping:
-    """Return the limits and rules of the shaping file."""
-    return _shaping
-
-
 def title_of(site: str) -> str:
     """Return a site's name for people."""
-    return f"Route {site[6:]}" if site.startswith("route:") else _shaping.site_title(site)
+    return f"Route {site[6:]}" if site.startswith("route:") else shaping_in_force().site_title(site)
 
 
 def address_of(source_id: str) -> str:
@@ -149,7 +141,7 @@ def address_of(source_id: str) -> str:
 
 def limits_of(source_id: str, site: str) -> Quota:
     """Return the limits in force in a lane."""
-    quota = Quota.of(_shaping.limits_for(site))
+    quota = Quota.of(shaping_in_force().limits_for(site))
     keys = Q(scope="site", key=site) | Q(scope="lane", key=f"{source_id}|{site}")
     rows = {row.scope: quota_of(row) for row in LimitOverride.objects.filter(keys)}
     for kind in ("site", "lane"):

@@ -57,7 +57,8 @@ class SharedThrottle:
     `worker` is a name that no other running worker has. `expected_workers` bounds from below among
     how many the limits are divided while Valkey cannot tell. `seeds` reads hour and day counts
     from the database (awaited, never on the loop itself); `alarm` is called on the loop and must
-    return at once. `cap_for` is called on the loop, too, and answers from memory.
+    return at once. `cap_for` is called on the loop, too, and answers from memory. `idle_seconds` is
+    how long a session without a message stays open at most.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class SharedThrottle:
         snapshot: LimitsSnapshot | None = None,
         expected_workers: int = 4,
         lease_seconds: float = 10.0,
+        idle_seconds: float = 6.0,
     ) -> None:
         self._store = store
         self._shaping = shaping
@@ -85,6 +87,7 @@ class SharedThrottle:
         self._snapshot = snapshot or LimitsSnapshot()
         self._expected = max(1, expected_workers)
         self._lease = lease_seconds
+        self._idle_seconds = idle_seconds
         self._lanes: dict[Lane, LaneShare] = {}
         self._scopes: dict[tuple[str, str], Meter] = {}
         self._active: dict[str, Meter] = {}
@@ -101,6 +104,7 @@ class SharedThrottle:
         self._left_over: list[LaneCount] = []
         self._epoch = ""
         self._is_newcomer = True
+        self._is_closing = False
         self._grace_until = self._monotonic() + GRACE_SECONDS
 
     # --- ports.Throttle ----------------------------------------------------------------------
@@ -187,10 +191,12 @@ class SharedThrottle:
 
     async def close(self) -> None:
         """Stop asking; leases end by themselves."""
+        self._is_closing = True
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            # A client library may swallow the cancellation; then the flag ends the loop.
+            await asyncio.wait({task}, timeout=2.0)
         await self._store.close()
 
     # --- room --------------------------------------------------------------------------------
@@ -238,7 +244,13 @@ class SharedThrottle:
     def _open(self, lane: Lane) -> LaneShare:
         quota = self._quota_of(lane)
         is_known = lane.site in self._shaping.sites or lane.site.startswith("route:")
-        share = LaneShare(lane, quota, is_known=is_known, clock=self._clock)
+        share = LaneShare(
+            lane,
+            quota,
+            is_known=is_known,
+            clock=self._clock,
+            idle_seconds=self._idle_seconds,
+        )
         self._lanes[lane] = share
         self._shares[share.key] = share
         self._set_limits(share)
@@ -369,7 +381,7 @@ class SharedThrottle:
     # --- asking ------------------------------------------------------------------------------
 
     async def _keep_asking(self) -> None:
-        while True:
+        while not self._is_closing:
             try:
                 await self._round()
             except asyncio.CancelledError:

@@ -49,7 +49,7 @@ def rate(quota: Quota, target: str) -> str:
         return f"At most {quota.per_second:g} messages a second leave {target}."
     if quota.per_minute is not None:
         return f"At most {quota.per_minute:,} messages a minute leave {target}."
-    return f"Too much leaves {target} right now."
+    return f"The workers are agreeing on the limits of what leaves {target}."
 
 
 def used_up(span: str, limit: int, target: str, wall: dt.datetime) -> tuple[str, float]:

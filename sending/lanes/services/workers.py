@@ -8,7 +8,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Sequence
 
-from django.db import IntegrityError, connection, transaction
+from django.db import connection, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -16,6 +16,7 @@ from deliverability.holds.services import place_rule_hold
 from esp.lib.ids import new_id
 from sending.lanes.models import ShapingAction
 from sending.lanes.types import Action, LaneCount
+from tenants.directory.models import Tenant
 
 log = logging.getLogger(__name__)
 
@@ -170,18 +171,16 @@ def _hold(action: Action, tenant: uuid.UUID, batch: uuid.UUID | None) -> bool:
     if not whole and batch is None:
         return False
     reason = f"{action.title}: {action.reply}" if action.reply else action.title
-    try:
-        with transaction.atomic():
-            return place_rule_hold(
-                tenant_id=tenant,
-                batch_id=None if whole else batch,
-                reason=reason,
-                rule=action.rule,
-                until=action.until,
-            )
-    except IntegrityError:  # the tenant is gone meanwhile
+    if not Tenant.objects.filter(pk=tenant).exists():
         log.warning("no hold for tenant %s: it is not there", tenant)
         return False
+    return place_rule_hold(
+        tenant_id=tenant,
+        batch_id=None if whole else batch,
+        reason=reason,
+        rule=action.rule,
+        until=action.until,
+    )
 
 
 def _is_in_force(

@@ -1,0 +1,72 @@
+"""What operators do with the messages that wait in a lane; run by workers, who see all tenants.
+
+A message whose lease runs is left alone: its worker is talking to a server.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from django.db import connection, transaction
+
+from sending.events.models import EventKind
+from sending.events.services import Fact, record_facts
+
+_REQUEUE = """
+UPDATE sending_queueentry SET due_at = %(now)s, hold = '', reason = ''
+WHERE message_id IN (
+    SELECT message_id FROM sending_queueentry
+    WHERE site = %(site)s AND source_id = %(source)s AND worker = '' AND due_at > %(now)s
+    LIMIT %(size)s FOR UPDATE SKIP LOCKED)
+"""
+
+_END = """
+WITH gone AS (
+    DELETE FROM sending_queueentry WHERE message_id IN (
+        SELECT message_id FROM sending_queueentry
+        WHERE site = %(site)s AND source_id = %(source)s AND (worker = '' OR due_at <= %(now)s)
+        LIMIT %(size)s FOR UPDATE SKIP LOCKED)
+    RETURNING message_id
+)
+UPDATE sending_message message
+SET status = 'bounced', final_at = %(now)s, bounce_class = 'block/policy', last_reply = %(text)s
+FROM gone WHERE message.id = gone.message_id AND message.status IN ('queued', 'deferred')
+RETURNING message.id, message.tenant_id, message.batch_id, message.contact_id, message.recipient,
+          message.site
+"""
+
+
+def requeue_chunk(*, source_id: str, site: str, now: dt.datetime, size: int = 5000) -> int:
+    """Make up to `size` waiting messages of a lane due at once; return how many."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(_REQUEUE, {"now": now, "site": site, "source": source_id, "size": size})
+        return int(cursor.rowcount)
+
+
+def bounce_chunk(
+    *, source_id: str, site: str, reason: str, now: dt.datetime, size: int = 2000
+) -> int:
+    """End up to `size` waiting messages of a lane as bounced, with a reason; return how many."""
+    text = f"An operator ended it: {reason}"[:500]
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            _END, {"now": now, "site": site, "source": source_id, "size": size, "text": text}
+        )
+        rows = cursor.fetchall()
+        record_facts(
+            [
+                Fact(
+                    tenant_id=tenant_id,
+                    message_id=message_id,
+                    batch_id=batch_id,
+                    contact_id=contact_id,
+                    recipient=recipient,
+                    site=found,
+                    kind=EventKind.BOUNCED,
+                    at=now,
+                    detail={"class": "block/policy", "reply": text},
+                )
+                for message_id, tenant_id, batch_id, contact_id, recipient, found in rows
+            ]
+        )
+    return len(rows)

@@ -1,0 +1,34 @@
+"""The shaping in force: the shipped files, and over them the operator's own."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+from sending.engine.shaping import Shaping, ShapingInvalid, load_shaping
+
+# In a rehearsal minutes stand for days: a lane that rests for half an hour would outlast it.
+_REHEARSAL_SCALE = 0.005
+
+
+def shaping_in_force() -> Shaping:
+    """Return sites, limits and rules; raises ImproperlyConfigured, with lines, for a wrong file."""
+    is_rehearsal = settings.RETRY_PROFILE == "rehearsal"
+    return _load(settings.SHAPING_FILE, _REHEARSAL_SCALE if is_rehearsal else 1.0)
+
+
+@lru_cache(maxsize=4)
+def _load(path: str, scale: float) -> Shaping:
+    if not path:
+        return load_shaping(seconds_scale=scale)
+    try:
+        extra = Path(path).read_text("utf-8")
+    except (OSError, UnicodeError) as error:
+        raise ImproperlyConfigured(f"SHAPING_FILE {path} cannot be read: {error}") from error
+    try:
+        return load_shaping(extra=extra, seconds_scale=scale)
+    except ShapingInvalid as error:
+        raise ImproperlyConfigured(f"SHAPING_FILE {path} is wrong:\n{error}") from error
