@@ -186,8 +186,7 @@ PROVIDERS: dict[str, Provider] = {
             "fields",
             (Field("api_token", "API token", is_secret=True),),
             base_url="https://api.mailersend.com/v1/",
-            note=_OWN_SIGNATURE
-            + "Takes headers such as List-Unsubscribe on Enterprise plans only.",
+            note="Takes headers such as List-Unsubscribe on Enterprise plans only.",
             metadata=False,
             tracking=True,
         ),
