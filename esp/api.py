@@ -10,7 +10,7 @@ from django.views.decorators.csrf import csrf_exempt
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.views import SpectacularAPIView
 
-from esp.kit.drf import problem_body
+from esp.kit.problems import problem_body
 from tenants.directory.gate import public_page
 
 

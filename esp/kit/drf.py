@@ -12,6 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from esp.kit.pages import status_of
+from esp.kit.problems import problem_body
 from esp.lib.errors import DomainError, LimitReached
 
 
@@ -39,22 +40,6 @@ _CODES: dict[type[exceptions.APIException], str] = {
     exceptions.NotAcceptable: "not-acceptable",
     exceptions.Throttled: "rate-limited",
 }
-
-
-def problem_body(
-    status: int, code: str, detail: str, errors: list[dict[str, str]] | None = None
-) -> dict[str, Any]:
-    """Return RFC 9457 problem details with our stable `code` and the offending fields."""
-    body: dict[str, Any] = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "code": code,
-        "detail": detail,
-    }
-    if errors:
-        body["errors"] = errors
-    return body
 
 
 def _below(path: str, key: Any) -> str:

@@ -9,6 +9,7 @@ from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 
+from esp.kit.outage import is_outage, outage_answer
 from esp.lib.errors import (
     Conflict,
     DomainError,
@@ -45,6 +46,8 @@ class DomainErrorMiddleware:
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         try:
+            if is_outage(error):
+                return outage_answer(request, error)
             if not isinstance(error, DomainError):
                 return None
             if isinstance(error, NotFound):

@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.http import HttpRequest, HttpResponse
 
 from esp.kit.client import client_ip
+from esp.kit.outage import is_outage, outage_answer
 from tenants.apikeys.services import actor_for_key
 from tenants.audit.services import coming_from
 from tenants.directory.actor import Actor
@@ -54,8 +55,14 @@ class ActorMiddleware:
         request.actor = None  # type: ignore[attr-defined]
         if request.path.startswith(_PLAIN_PATHS):
             return self.get_response(request)
-        with transaction.atomic(), request_role(), coming_from(client_ip(request)):
-            return self._answer(request)
+        try:
+            with transaction.atomic(), request_role(), coming_from(client_ip(request)):
+                return self._answer(request)
+        except (DatabaseError, InterfaceError) as error:
+            # Opening or committing failed: whatever the view has promised was not kept.
+            if not is_outage(error):
+                raise
+            return outage_answer(request, error)
 
     def _answer(self, request: HttpRequest) -> HttpResponse:
         actor = self._find_actor(request)
