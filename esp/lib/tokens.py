@@ -18,7 +18,6 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import lru_cache
 
 MAC_LENGTH = 16
 _MAX_TOKEN = 4_096
@@ -118,6 +117,7 @@ _TRACK_LENGTH = 51  # and kind, link index (3 bytes), MAC (15 bytes): 68 charact
 _TRACK_MAC = 15
 _TRACK_PERSON = b"mailwright-track"  # 16 bytes: BLAKE2b's own way to bind a key to a purpose
 _PER_BLOCK = 4
+_KEPT_LAYOUTS = 256  # links whose layout is remembered
 _SAFE = bytes.maketrans(b"+/", b"-_")
 
 
@@ -157,7 +157,7 @@ class TrackTokens:
 
     def pack(self, kind: TrackKind, link_index: int = 0) -> str:
         """Return the 68 characters of a token; it has no end (unsubscribing must work on)."""
-        meaning, block, start = _layout(kind, link_index)
+        meaning, block, start = _LAYOUTS.get(kind << 16 | link_index) or _layout(kind, link_index)
         macs = self._blocks.get(block)
         if macs is None:
             macs = _characters(_track_block(self._key, self._base, block))
@@ -165,13 +165,19 @@ class TrackTokens:
         return f"{self._start}{meaning}{macs[start : start + 20]}"
 
 
-@lru_cache(maxsize=4096)
+# By kind * 65,536 + index: an enum's own hash takes longer than the token.
+_LAYOUTS: dict[int, tuple[str, int, int]] = {}
+
+
 def _layout(kind: TrackKind, link_index: int) -> tuple[str, int, int]:
     """Return kind and index as characters, the block of their MAC, and its place among those."""
     if link_index and kind != TrackKind.CLICK:
         raise ValueError("only clicks have a link's index")
     block, place = divmod(_slot(kind, link_index), _PER_BLOCK)
-    return _characters(struct.pack(">BH", kind, link_index)), block, place * 20
+    layout = _characters(struct.pack(">BH", kind, link_index)), block, place * 20
+    if link_index < _KEPT_LAYOUTS:
+        _LAYOUTS[kind << 16 | link_index] = layout
+    return layout
 
 
 def _characters(data: bytes) -> str:

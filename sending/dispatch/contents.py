@@ -181,20 +181,13 @@ def _attachment(entry: dict[str, str]) -> Attachment:
     )
 
 
-_LETTERS = {
-    TrackKind.OPEN: "o",
-    TrackKind.CLICK: "c",
-    TrackKind.UNSUBSCRIBE: "u",
-    TrackKind.PREFERENCES: "p",
-    TrackKind.VIEW: "v",
-}
+_PATHS = ("", "/t/o/", "/t/c/", "/t/u/", "/t/p/", "/t/v/")  # by TrackKind
 
 
 def track_urls(job: Job, content: ReadyContent) -> Callable[..., str]:
     """Return a function (kind, link index) that gives the addresses in the message of `job`."""
-    start = f"{content.site}/t/"
-    pack = TrackTokens(content.track_key, job.tenant_id, job.message_id).pack
-    return lambda kind, index=0: f"{start}{_LETTERS[kind]}/{pack(kind, index)}"
+    site, pack = content.site, TrackTokens(content.track_key, job.tenant_id, job.message_id).pack
+    return lambda kind, index=0: f"{site}{_PATHS[kind]}{pack(kind, index)}"
 
 
 def render_context(
