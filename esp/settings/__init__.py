@@ -236,6 +236,7 @@ DNS_VALIDATES = ENV.dns_validates
 METRICS_TOKEN = ENV.metrics_token
 ALLOW_PRIVATE_MX = ENV.allow_private_mx
 RETRY_PROFILE = ENV.retry_profile
+SHAPING_FILE = ENV.shaping_file
 INBOUND_LISTEN = ENV.inbound_listen
 PRODUCT_DOMAIN = ENV.product_domain
 RETURN_PATH_TARGET = f"bounces.{PRODUCT_DOMAIN}"

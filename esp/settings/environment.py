@@ -40,6 +40,7 @@ class Environment:
     dns_validates: bool
     allow_private_mx: bool
     retry_profile: str
+    shaping_file: str
     inbound_listen: str
     product_domain: str
     simulator_url: str
@@ -145,6 +146,7 @@ def _read(env: Env) -> Environment:
         dns_resolvers=_texts(env, "DNS_RESOLVERS"),
         dns_validates=env.bool("DNS_VALIDATES", False),
         allow_private_mx=env.bool("ALLOW_PRIVATE_MX", demo or testing),
+        shaping_file=env.str("SHAPING_FILE", ""),
         retry_profile=env.str(
             "RETRY_PROFILE",
             "rehearsal" if demo or testing else "production",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Final
 
 import redis
 
 from esp.kit.metrics import Definition, Tally
 from sending.engine.ports import Outcome
-from sending.engine.shaping import Shaping, load_shaping
+from sending.lanes.shaping import shaping_in_force
 
 # From a warm connection on loopback to the patience of the engine's timeouts.
 PHASE_BUCKETS: Final = (
@@ -43,17 +42,12 @@ DEFINITIONS: Final = (
 )  # fmt: skip
 
 
-@lru_cache(maxsize=1)
-def _shaping() -> Shaping:
-    return load_shaping()
-
-
 def site_label(site: str) -> str:
     """Return a label for `site`: known providers by name, all others together.
 
     Any recipient's domain can be a site, and Prometheus keeps a series for every label.
     """
-    return site if site in _shaping().sites else "other"
+    return site if site in shaping_in_force().sites else "other"
 
 
 class DeliveryMetrics:
