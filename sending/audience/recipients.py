@@ -141,7 +141,9 @@ def recipients_select(
             AND s.tenant_id = %(tenant)s
             AND s.contact_id > %(after)s AND s.contact_id <= %(until)s
         ) chosen
+        -- The bounds once more: else a chunk of thousands is joined with the whole table.
         JOIN sending_contact c ON c.id = chosen.contact_id AND c.tenant_id = %(tenant)s
+          AND c.id > %(after)s AND c.id <= %(until)s
         WHERE {_IS_RECIPIENT}
     """  # noqa: S608 (parts are constants of this module)
     params = _params(tenant_id, list_ids, excluded_list_ids)

@@ -26,7 +26,7 @@ from tenants.scoping.context import scope
 
 log = logging.getLogger(__name__)
 
-CHUNK = 20_000
+CHUNK = 50_000
 # Contacts keep their address as written (the domain is lower case already); messages, events and
 # the suppressions that follow from them go by the normalised one (`esp.lib.addresses`).
 _NORMALISED = "SELECT contact_id, lower(email) AS email, name, variables FROM ({select}) AS written"

@@ -2,61 +2,59 @@
 
 A lease is the entry's `due_at` pushed to the lease's end, under the worker's name: one index serves
 new, waiting and abandoned messages alike, and an entry whose worker died is simply due again.
+
+The lease is committed durably. With `synchronous_commit = off` a crash of PostgreSQL could forget
+it while the worker lives: another one would claim the message and send it a second time.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import random
 import uuid
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 from django.db import connection
 
-# Batches that get a turn in one claim; with more, chance decides and the next claim serves others.
-_TURNS = 16
+from esp.kit.arrays import ints, raw_cursor, texts, uuids
+from sending.dispatch.turns import Ready, allot, ready_batches, without
 
-# Turns go to batches with due mail: first one of each tenant, then the second ones, each tenant's
-# by priority, so that a tenant's tenth campaign cannot crowd out another tenant's first.
-_CLAIM = """
-WITH ready AS MATERIALIZED (
-    SELECT batch.id,
-           row_number() OVER (
-               PARTITION BY batch.tenant_id ORDER BY batch.priority DESC, random()
-           ) AS turn
-    FROM sending_batch batch
-    JOIN tenants_tenant tenant ON tenant.id = batch.tenant_id AND tenant.status = 'active'
-    WHERE batch.status = 'running' AND batch.stream = %(stream)s
-      AND EXISTS (SELECT 1 FROM sending_queueentry entry
-                  WHERE entry.batch_id = batch.id AND entry.due_at <= %(now)s)
-), turns AS MATERIALIZED (
-    SELECT id FROM ready ORDER BY turn, random() LIMIT %(turns)s
-), due AS MATERIALIZED (
-    SELECT entry.message_id, entry.worker <> '' AS is_taken_over
-    FROM turns CROSS JOIN LATERAL (
+# How often one claim asks anew when batches had less than their share.
+_ROUNDS = 4
+
+_system_random = random.SystemRandom()
+
+# By arrays of keys throughout: whatever the planner believes of tables that grow by a million rows
+# between two ANALYZEs, it takes the indexes.
+_LEASE = """
+WITH due AS MATERIALIZED (
+    SELECT entry.message_id, entry.worker
+    FROM unnest(%(batches)s, %(shares)s) AS turn (batch_id, share)
+    JOIN sending_batch batch ON batch.id = turn.batch_id AND batch.status = 'running'
+    CROSS JOIN LATERAL (
         SELECT message_id, worker FROM sending_queueentry
-        WHERE batch_id = turns.id AND due_at <= %(now)s AND domain <> ALL(%(avoid)s)
+        WHERE batch_id = turn.batch_id AND due_at <= %(now)s AND domain <> ALL(%(avoid)s)
         ORDER BY due_at
-        LIMIT (SELECT greatest(1, ceil(%(limit)s::numeric / count(*))) FROM turns)
+        LIMIT turn.share
         FOR UPDATE SKIP LOCKED
     ) entry
-    LIMIT %(limit)s
-), leased AS (
-    UPDATE sending_queueentry entry
-    SET due_at = %(lease_end)s, worker = %(worker)s
-    FROM due WHERE entry.message_id = due.message_id
-    RETURNING entry.message_id, entry.domain, entry.attempts, entry.expires_at, due.is_taken_over
 )
+UPDATE sending_queueentry entry
+SET due_at = %(lease_end)s, worker = %(worker)s, reason = '', hold = ''
+WHERE message_id = ANY(ARRAY(SELECT message_id FROM due))
+RETURNING message_id, batch_id, domain, attempts, expires_at,
+          message_id = ANY(ARRAY(SELECT message_id FROM due WHERE due.worker <> ''))
 """
 
-# What a delivery needs of the messages in `leased`.
-_SELECT_JOBS = """
+# What a delivery needs of messages, and whether they must not leave any more.
+_MESSAGES = """
 SELECT message.id, message.tenant_id, message.batch_id, message.content_id, message.contact_id,
-       message.stream, message.recipient, message.recipient_name, message.variables,
-       message.created_at,
-       leased.domain, leased.attempts, leased.expires_at, message.status,
+       message.stream, message.recipient, message.recipient_name, message.variables::text,
+       message.created_at, message.status,
        (SELECT s.reason FROM sending_suppression s
         WHERE s.tenant_id = message.tenant_id AND s.email_norm = message.recipient
           AND (s.scope = 'all' OR message.stream = 'broadcast') LIMIT 1) AS suppressed,
@@ -64,22 +62,16 @@ SELECT message.id, message.tenant_id, message.batch_id, message.content_id, mess
             SELECT 1 FROM sending_subscription s
             WHERE s.contact_list_id = ANY(content.list_ids)
               AND s.contact_id = message.contact_id AND s.status = 'subscribed')) AS has_left,
-       leased.is_taken_over
-FROM leased
-JOIN sending_message message ON message.id = leased.message_id
+       content.domain_id
+FROM sending_message message
 JOIN sending_messagecontent content ON content.id = message.content_id
+WHERE message.id = ANY(%(ids)s)
 """
-
 
 _WAITING = """
-WITH leased AS (
-    SELECT message_id, domain, attempts, expires_at, false AS is_taken_over
-    FROM sending_queueentry WHERE message_id = ANY(%s)
-)
+SELECT message_id, batch_id, domain, attempts, expires_at, false
+FROM sending_queueentry WHERE message_id = ANY(%(ids)s)
 """
-
-
-_VARIABLES = 8  # the place of `variables` in the claim's rows, and among the job's fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +94,13 @@ class Job:
     status: str
     suppressed: str | None  # the suppression's reason, when one came after the message was accepted
     has_left: bool  # the contact has left the lists since
+    domain_id: uuid.UUID | None = None  # the sender's domain
     is_taken_over: bool = False  # another worker's lease on it has run out
+    only_route: str | None = None  # the route of a try whose fate is unknown ("" is direct)
+
+
+# (message, batch, domain, attempts, end of life, whether another's lease on it has run out)
+_Lease = tuple[Any, ...]
 
 
 def claim(
@@ -113,64 +111,122 @@ def claim(
     now: dt.datetime,
     lease: dt.timedelta,
     avoid: Collection[str] = (),
+    avoid_batches: Collection[uuid.UUID] = (),
+    ready: Sequence[Ready] | None = None,
+    rng: random.Random = _system_random,
 ) -> list[Job]:
     """Lease at most `limit` due messages of `stream` to `worker` until `now + lease`.
 
-    None of them is for a domain in `avoid`. The leases are committed when this returns.
+    None of them is for a domain in `avoid` or of a batch in `avoid_batches`. `ready` are the
+    batches to choose from, if the caller knows them already (`turns.ready_batches`). The leases are
+    committed when this returns.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            _CLAIM + _SELECT_JOBS,
-            {
-                "stream": stream,
-                "limit": limit,
-                "turns": _TURNS,
-                "worker": worker,
-                "now": now,
-                "lease_end": now + lease,
-                "avoid": list(avoid),
-            },
-        )
-        return [_job(row) for row in cursor.fetchall()]
+    left = ready_batches(stream, now) if ready is None else ready
+    left = [one for one in left if one.batch_id not in avoid_batches]
+    leases: list[_Lease] = []
+    with connection.wrap_database_errors:
+        for _ in range(_ROUNDS):
+            if not left or len(leases) >= limit:
+                break
+            asked = allot(left, limit - len(leases), rng)
+            got = _lease(asked, worker=worker, now=now, end=now + lease, avoid=avoid)
+            leases += got
+            left = without(left, asked, Counter(one[1] for one in got))
+        return _jobs(leases)
+
+
+def _lease(
+    asked: Mapping[uuid.UUID, int],
+    *,
+    worker: str,
+    now: dt.datetime,
+    end: dt.datetime,
+    avoid: Collection[str],
+) -> list[_Lease]:
+    cursor = raw_cursor().execute(
+        _LEASE,
+        {
+            "batches": uuids(asked),
+            "shares": ints(asked.values()),
+            "now": now,
+            "avoid": texts(avoid),
+            "lease_end": end,
+            "worker": worker,
+        },
+    )
+    return cursor.fetchall()
 
 
 def jobs_for(message_ids: Collection[uuid.UUID]) -> list[Job]:
     """Return the jobs of those messages that still wait, whoever holds them; nothing is leased."""
-    with connection.cursor() as cursor:
-        cursor.execute(_WAITING + _SELECT_JOBS, [list(message_ids)])
-        return [_job(row) for row in cursor.fetchall()]
+    with connection.wrap_database_errors:
+        cursor = raw_cursor().execute(_WAITING, {"ids": uuids(message_ids)})
+        return _jobs(cursor.fetchall())
 
 
-def _job(row: tuple[Any, ...]) -> Job:
-    """Return the job of a row; Django leaves jsonb as text in raw queries."""
-    values = list(row)
-    values[_VARIABLES] = orjson.loads(values[_VARIABLES])
-    return Job(*values)
+def _jobs(leases: Sequence[_Lease]) -> list[Job]:
+    """Return the jobs of `leases` in their order; a message that is gone has none."""
+    if not leases:
+        return []
+    cursor = raw_cursor().execute(_MESSAGES, {"ids": uuids(lease[0] for lease in leases)})
+    found = {row[0]: row for row in cursor.fetchall()}
+    routes = _routes_of_unknown_fate([lease[0] for lease in leases if lease[3]])
+    jobs = []
+    for message_id, _, domain, attempts, expires_at, is_taken_over in leases:
+        row = found.get(message_id)
+        if row is not None:
+            variables, created_at, status, suppressed, has_left, domain_id = row[8:]
+            jobs.append(
+                Job(
+                    message_id=message_id,
+                    tenant_id=row[1],
+                    batch_id=row[2],
+                    content_id=row[3],
+                    contact_id=row[4],
+                    stream=row[5],
+                    recipient=row[6],
+                    recipient_name=row[7],
+                    variables=orjson.loads(variables),
+                    created_at=created_at,
+                    domain=domain,
+                    attempts=attempts,
+                    expires_at=expires_at,
+                    status=status,
+                    suppressed=suppressed,
+                    has_left=has_left,
+                    domain_id=domain_id,
+                    is_taken_over=is_taken_over,
+                    only_route=routes.get(message_id),
+                )
+            )
+    return jobs
+
+
+def _routes_of_unknown_fate(message_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, str]:
+    """Return by which route messages may have been delivered without our knowing."""
+    if not message_ids:
+        return {}
+    cursor = raw_cursor().execute(_AMBIGUOUS, {"ids": uuids(message_ids)})
+    return dict(cursor.fetchall())
+
+
+_AMBIGUOUS = """
+SELECT message_id, route FROM sending_attempt
+WHERE message_id = ANY(%(ids)s) AND is_ambiguous ORDER BY id
+"""
+
+_GIVE_BACK = """
+UPDATE sending_queueentry SET due_at = %(now)s, worker = ''
+WHERE message_id = ANY(%(ids)s) AND worker = %(worker)s
+"""
 
 
 def give_back(message_ids: Collection[uuid.UUID], *, worker: str, now: dt.datetime) -> None:
     """End leases of `worker` early: the messages are due at once."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE sending_queueentry SET due_at = %s, worker = '' "
-            "WHERE message_id = ANY(%s) AND worker = %s",
-            [now, list(message_ids), worker],
-        )
+    with connection.wrap_database_errors:
+        raw_cursor().execute(_GIVE_BACK, {"now": now, "ids": uuids(message_ids), "worker": worker})
 
 
 def has_due(stream: str, now: dt.datetime) -> bool:
     """Tell whether a message of `stream` is due that may leave now."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT EXISTS (
-                SELECT 1 FROM sending_batch batch
-                JOIN tenants_tenant tenant
-                  ON tenant.id = batch.tenant_id AND tenant.status = 'active'
-                WHERE batch.status = 'running' AND batch.stream = %s
-                  AND EXISTS (SELECT 1 FROM sending_queueentry entry
-                              WHERE entry.batch_id = batch.id AND entry.due_at <= %s))
-            """,
-            [stream, now],
-        )
-        return bool(cursor.fetchone()[0])
+    return bool(ready_batches(stream, now))

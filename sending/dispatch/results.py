@@ -1,4 +1,4 @@
-"""Make what came of deliveries durable: one transaction for a batch of results.
+"""Make what came of deliveries durable: one statement for a batch of results.
 
 A message becomes final exactly once: only rows that were not final yet are changed, and only those
 count in events and roll-ups, whatever is reported twice.
@@ -7,211 +7,172 @@ count in events and roll-ups, whatever is reported twice.
 from __future__ import annotations
 
 import datetime as dt
-import random
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import orjson
 from django.db import connection, transaction
 
-from esp.lib.backoff import Schedule, next_attempt_at
+from esp.kit.arrays import bools, ints, jsonbs, raw_cursor, texts, times, uuids
 from esp.lib.ids import new_id, to_public
 from sending.audience.suppressions import SuppressionEntry, suppress_many
 from sending.dispatch.claims import Job
-from sending.dispatch.sites import site_of
+from sending.dispatch.verdicts import Verdict, judge
 from sending.engine.classify import suppresses
-from sending.engine.ports import Outcome
 from sending.events.models import EventKind
 from sending.events.services import Fact, record_facts
-from sending.messages.models import Message
+from sending.messages.models import Message, Stream
+from sending.messages.queue import schedule_for
 
+__all__ = ["Verdict", "drop", "drop_reason", "expire", "expire_overdue", "judge", "record"]
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What an outcome means for its message: its new status, and when it is tried again."""
-
-    job: Job
-    outcome: Outcome
-    status: str
-    site: str
-    due_at: dt.datetime | None  # None: final
-    reason: str  # why it waits, in words for people
-    is_attempt: bool = True  # False: a limit of ours held it, nothing was tried
-
-    @property
-    def attempts(self) -> int:
-        """How many attempts the message has had with this one."""
-        return self.job.attempts + self.is_attempt
-
-    @property
-    def reply(self) -> str:
-        """The reply or reason as it is shown, at most 500 characters."""
-        return self.outcome.text[:500].replace("\x00", "")
-
-
-# How long a message rests that a limit of ours held: at least as long as the limit says, and a
-# little more, differently for each, so that they do not all come back at once.
-_HELD_SECONDS = (0.5, 2.0)
-
-
-def judge(job: Job, outcome: Outcome, schedule: Schedule) -> Verdict:
-    """Decide what `outcome` means for the message of `job`."""
-    site = site_of(outcome.mx_host, job.domain)
-    if outcome.kind == "delivered":
-        return Verdict(job, outcome, Message.Status.DELIVERED, site, None, "")
-    if outcome.kind == "bounced":
-        return Verdict(job, outcome, Message.Status.BOUNCED, site, None, "")
-    if outcome.phase == "throttle":
-        spread = random.uniform(*_HELD_SECONDS)  # noqa: S311 (spreads load)
-        pause = dt.timedelta(seconds=max(outcome.retry_after_seconds or 0.0, 0.0) + spread)
-        return Verdict(
-            job, outcome, job.status, site, outcome.at + pause, outcome.text[:300], is_attempt=False
-        )
-    # The life of a scheduled message begins when it was due, not when it was accepted.
-    began = job.expires_at - dt.timedelta(seconds=schedule.expires_after_seconds)
-    due_at = next_attempt_at(job.attempts + 1, outcome.at, schedule, accepted_at=began)
-    if due_at is None:
-        return Verdict(job, outcome, Message.Status.EXPIRED, site, None, "")
-    reason = f"{job.domain} asked to try again later: {outcome.text}"
-    if outcome.smtp_code is None:
-        reason = f"{job.domain} could not be reached: {outcome.text}"
-    return Verdict(job, outcome, Message.Status.DEFERRED, site, due_at, reason[:300])
-
-
-_INSERT_ATTEMPTS = """
-INSERT INTO sending_attempt
-    (id, tenant_id, message_id, at, number, outcome, phase, source_address, mx_host, mx_address,
-     tls_version, smtp_code, reply, bounce_class, timings)
-SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::uuid[], %s::timestamptz[], %s::int[], %s::text[],
-                     %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::int[],
-                     %s::text[], %s::text[], %s::jsonb[])
+# Everything in one round trip. An event's kind is the message's new status; the cells of the
+# roll-up are written in the order that everyone writes them in (`events.services.add_counts`).
+_RECORD = """
+WITH result AS MATERIALIZED (
+    SELECT * FROM unnest(
+        %(ids)s, %(tenants)s, %(attempts)s, %(events)s, %(ats)s, %(statuses)s, %(sites)s,
+        %(numbers)s, %(classes)s, %(replies)s, %(finals)s, %(outcomes)s, %(phases)s, %(sources)s,
+        %(routes)s, %(lane_sites)s, %(hosts)s, %(addresses)s, %(tls)s, %(codes)s, %(ambiguous)s,
+        %(timings)s, %(details)s
+    ) AS result (
+        id, tenant_id, attempt_id, event_id, at, status, site, number, class, reply, final_at,
+        outcome, phase, source_address, route, lane_site, mx_host, mx_address, tls_version,
+        smtp_code, is_ambiguous, timings, detail)
+), gone AS (
+    DELETE FROM sending_queueentry WHERE message_id = ANY(%(final_ids)s)
+), changed AS (
+    UPDATE sending_message message
+    SET status = result.status, site = result.site, attempts = result.number,
+        bounce_class = CASE WHEN result.status = 'delivered' THEN '' ELSE result.class END,
+        last_reply = result.reply, final_at = result.final_at
+    FROM result
+    WHERE message.id = ANY(%(ids)s) AND message.id = result.id
+      AND message.status IN ('queued', 'deferred')
+    RETURNING message.id, message.tenant_id, message.batch_id, message.contact_id,
+              message.recipient, result.event_id, result.at, result.status, result.site,
+              result.detail,
+              CASE WHEN result.outcome = 'delivered' THEN '' ELSE result.class END AS class
+), tried AS (
+    INSERT INTO sending_attempt
+        (id, tenant_id, message_id, at, number, outcome, phase, source_address, route, site,
+         mx_host, mx_address, tls_version, smtp_code, is_ambiguous, reply, bounce_class, timings)
+    SELECT attempt_id, tenant_id, id, at, number, outcome, phase, source_address, route, lane_site,
+           mx_host, mx_address, tls_version, smtp_code, is_ambiguous, reply, class, timings
+    FROM result
+), logged AS (
+    INSERT INTO sending_event
+        (id, tenant_id, kind, at, message_id, batch_id, contact_id, recipient, site, is_machine,
+         detail)
+    SELECT event_id, tenant_id, status, at, id, batch_id, contact_id, recipient, site, false, detail
+    FROM changed
+), counted AS (
+    INSERT INTO sending_statbucket
+        (id, tenant_id, batch_id, hour, site, kind, detail, count)
+    SELECT gen_random_uuid(), tenant_id, batch_id, date_trunc('hour', at, 'UTC'), site, status,
+           class, count(*)
+    FROM changed
+    GROUP BY tenant_id, batch_id, date_trunc('hour', at, 'UTC'), site, status, class
+    ORDER BY batch_id, date_trunc('hour', at, 'UTC'), site COLLATE "C", status COLLATE "C",
+             class COLLATE "C"
+    ON CONFLICT (batch_id, hour, site, kind, detail)
+    DO UPDATE SET count = sending_statbucket.count + EXCLUDED.count
+)
+SELECT id FROM changed
 """
-
-_UPDATE_MESSAGES = """
-UPDATE sending_message message
-SET status = new.status, site = new.site, attempts = new.attempts,
-    bounce_class = new.bounce_class, last_reply = new.reply, final_at = new.final_at
-FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::int[], %s::text[], %s::text[],
-            %s::timestamptz[])
-     AS new(id, status, site, attempts, bounce_class, reply, final_at)
-WHERE message.id = new.id AND message.status IN ('queued', 'deferred')
-RETURNING message.id
-"""
-
-_DELETE_ENTRIES = "DELETE FROM sending_queueentry WHERE message_id = ANY(%s)"
 
 # Only the lease's holder may put a message back: another worker may have it by now.
 _PUT_BACK = """
 UPDATE sending_queueentry entry
-SET due_at = new.due_at, attempts = new.attempts, reason = new.reason, worker = ''
-FROM unnest(%s::uuid[], %s::timestamptz[], %s::int[], %s::text[])
-     AS new(id, due_at, attempts, reason)
-WHERE entry.message_id = new.id AND entry.worker = %s
+SET due_at = new.due_at, attempts = new.attempts, reason = new.reason, hold = new.hold,
+    site = new.site, source_id = new.source_id, worker = ''
+FROM unnest(%(ids)s, %(dues)s, %(attempts)s, %(reasons)s, %(holds)s, %(sites)s, %(sources)s)
+     AS new (id, due_at, attempts, reason, hold, site, source_id)
+WHERE entry.message_id = ANY(%(ids)s) AND entry.message_id = new.id AND entry.worker = %(worker)s
 """
 
 
 def record(verdicts: Sequence[Verdict], *, worker: str) -> None:
     """Write `verdicts` of `worker`'s leases: attempts, states, events, queue, suppressions."""
+    waiting = [verdict for verdict in verdicts if verdict.due_at is not None]
     tried = [verdict for verdict in verdicts if verdict.is_attempt]
-    with transaction.atomic():
-        _update_queue(verdicts, worker)
-        if not tried:
-            return
-        changed = _update_messages(tried)
-        _insert_attempts(tried)
-        counted = [verdict for verdict in tried if verdict.job.message_id in changed]
-        record_facts([_fact(verdict) for verdict in counted])
-        _suppress([verdict for verdict in counted if verdict.status == Message.Status.BOUNCED])
-
-
-def _columns(rows: Sequence[tuple[object, ...]]) -> list[list[object]]:
-    return [list(column) for column in zip(*rows, strict=True)]
-
-
-def _update_messages(verdicts: Sequence[Verdict]) -> set[uuid.UUID]:
-    rows = [
-        (
-            verdict.job.message_id,
-            verdict.status,
-            verdict.site,
-            verdict.attempts,
-            "" if verdict.status == Message.Status.DELIVERED else verdict.outcome.classification,
-            verdict.reply,
-            verdict.outcome.at if verdict.due_at is None else None,
-        )
-        for verdict in verdicts
-    ]
-    with connection.cursor() as cursor:
-        cursor.execute(_UPDATE_MESSAGES, _columns(rows))
-        return {row[0] for row in cursor.fetchall()}
-
-
-def _insert_attempts(verdicts: Sequence[Verdict]) -> None:
-    rows = [
-        (
-            new_id(),
-            verdict.job.tenant_id,
-            verdict.job.message_id,
-            verdict.outcome.at,
-            verdict.attempts,
-            verdict.outcome.kind,
-            verdict.outcome.phase,
-            verdict.outcome.source_address or "",
-            verdict.outcome.mx_host or "",
-            verdict.outcome.mx_address or "",
-            verdict.outcome.tls_version or "",
-            verdict.outcome.smtp_code,
-            verdict.reply,
-            verdict.outcome.classification,
-            orjson.dumps(dict(verdict.outcome.timings)).decode(),
-        )
-        for verdict in verdicts
-    ]
-    with connection.cursor() as cursor:
-        cursor.execute(_INSERT_ATTEMPTS, _columns(rows))
-
-
-def _update_queue(verdicts: Sequence[Verdict], worker: str) -> None:
-    final = [verdict.job.message_id for verdict in verdicts if verdict.due_at is None]
-    waiting = [
-        (verdict.job.message_id, verdict.due_at, verdict.attempts, verdict.reason)
-        for verdict in verdicts
-        if verdict.due_at is not None
-    ]
-    with connection.cursor() as cursor:
-        if final:
-            cursor.execute(_DELETE_ENTRIES, [final])
+    with transaction.atomic(), connection.wrap_database_errors:
         if waiting:
-            cursor.execute(_PUT_BACK, [*_columns(waiting), worker])
+            _put_back(waiting, worker)
+        if tried:
+            changed = _record_attempts(tried)
+            bounced = [one for one in tried if one.status == Message.Status.BOUNCED]
+            if bounced:
+                _suppress([one for one in bounced if one.job.message_id in changed])
 
 
-_KINDS = {
-    Message.Status.DELIVERED: EventKind.DELIVERED,
-    Message.Status.DEFERRED: EventKind.DEFERRED,
-    Message.Status.BOUNCED: EventKind.BOUNCED,
-    Message.Status.EXPIRED: EventKind.EXPIRED,
-}
+def _put_back(verdicts: Sequence[Verdict], worker: str) -> None:
+    raw_cursor().execute(
+        _PUT_BACK,
+        {
+            "ids": uuids(one.job.message_id for one in verdicts),
+            "dues": times(one.due_at for one in verdicts),
+            "attempts": ints(one.attempts for one in verdicts),
+            "reasons": texts(one.reason for one in verdicts),
+            "holds": texts(one.outcome.hold[:16] for one in verdicts),
+            "sites": texts(one.lane_site for one in verdicts),
+            "sources": texts(one.lane_source for one in verdicts),
+            "worker": worker,
+        },
+    )
 
 
-def _fact(verdict: Verdict) -> Fact:
-    job, outcome = verdict.job, verdict.outcome
+def _record_attempts(verdicts: Sequence[Verdict]) -> set[uuid.UUID]:
+    """Write what was tried; return the messages that were not final before."""
+    jobs = [one.job for one in verdicts]
+    outcomes = [one.outcome for one in verdicts]
+    cursor = raw_cursor().execute(
+        _RECORD,
+        {
+            "ids": uuids(job.message_id for job in jobs),
+            "tenants": uuids(job.tenant_id for job in jobs),
+            "attempts": uuids(new_id() for _ in verdicts),
+            "events": uuids(new_id() for _ in verdicts),
+            "ats": times(outcome.at for outcome in outcomes),
+            "statuses": texts(one.status for one in verdicts),
+            "sites": texts(one.site for one in verdicts),
+            "numbers": ints(one.attempts for one in verdicts),
+            "classes": texts(outcome.classification[:40] for outcome in outcomes),
+            "replies": texts(one.reply for one in verdicts),
+            "finals": times(one.outcome.at if one.due_at is None else None for one in verdicts),
+            "outcomes": texts(outcome.kind for outcome in outcomes),
+            "phases": texts(outcome.phase for outcome in outcomes),
+            "sources": texts(outcome.source_address or "" for outcome in outcomes),
+            "routes": texts(outcome.route[:60] for outcome in outcomes),
+            "lane_sites": texts(one.lane_site for one in verdicts),
+            "hosts": texts(outcome.mx_host or "" for outcome in outcomes),
+            "addresses": texts(outcome.mx_address or "" for outcome in outcomes),
+            "tls": texts((outcome.tls_version or "")[:12] for outcome in outcomes),
+            "codes": ints(outcome.smtp_code for outcome in outcomes),
+            "ambiguous": bools(outcome.is_ambiguous for outcome in outcomes),
+            "timings": jsonbs(_timings(one) for one in verdicts),
+            "details": jsonbs(_detail(one) for one in verdicts),
+            "final_ids": uuids(one.job.message_id for one in verdicts if one.due_at is None),
+        },
+    )
+    return {row[0] for row in cursor.fetchall()}
+
+
+def _timings(verdict: Verdict) -> bytes:
+    """Return the seconds by phase, to a tenth of a millisecond."""
+    return orjson.dumps({name: round(value, 4) for name, value in verdict.outcome.timings.items()})
+
+
+def _detail(verdict: Verdict) -> bytes:
+    """Return what the event says beside its columns."""
+    outcome = verdict.outcome
     detail: dict[str, object] = {"reply": verdict.reply, "attempt": verdict.attempts}
     if outcome.kind != "delivered":
         detail["class"] = outcome.classification
     if outcome.mx_host:
         detail["mx"] = outcome.mx_host
-    return Fact(
-        tenant_id=job.tenant_id,
-        message_id=job.message_id,
-        batch_id=job.batch_id,
-        contact_id=job.contact_id,
-        recipient=job.recipient,
-        site=verdict.site,
-        kind=_KINDS[Message.Status(verdict.status)],
-        at=outcome.at,
-        detail=detail,
-    )
+    return orjson.dumps(detail)
 
 
 def _suppress(bounced: Sequence[Verdict]) -> None:
@@ -231,42 +192,24 @@ def _suppress(bounced: Sequence[Verdict]) -> None:
     )
 
 
+_END = """
+WITH gone AS (
+    DELETE FROM sending_queueentry WHERE message_id = ANY(%(ids)s)
+)
+UPDATE sending_message message
+SET status = %(status)s, bounce_class = %(class)s, final_at = %(now)s,
+    last_reply = CASE WHEN new.reply = '' THEN last_reply ELSE new.reply END
+FROM unnest(%(ids)s, %(replies)s) AS new (id, reply)
+WHERE message.id = ANY(%(ids)s) AND message.id = new.id
+  AND message.status IN ('queued', 'deferred')
+RETURNING message.id
+"""
+
+
 def drop(jobs: Sequence[Job], *, now: dt.datetime) -> None:
     """End messages that must not be sent any more: suppressed, or the contact has left."""
-    if not jobs:
-        return
-    rows = [
-        (
-            job.message_id,
-            Message.Status.DROPPED,
-            "",
-            job.attempts,
-            "block/suppressed",
-            drop_reason(job),
-            now,
-        )
-        for job in jobs
-    ]
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_UPDATE_MESSAGES, _columns(rows))
-        changed = {row[0] for row in cursor.fetchall()}
-        cursor.execute(_DELETE_ENTRIES, [[job.message_id for job in jobs]])
-        record_facts(
-            [
-                Fact(
-                    tenant_id=job.tenant_id,
-                    message_id=job.message_id,
-                    batch_id=job.batch_id,
-                    contact_id=job.contact_id,
-                    recipient=job.recipient,
-                    kind=EventKind.DROPPED,
-                    at=now,
-                    detail={"reason": drop_reason(job)},
-                )
-                for job in jobs
-                if job.message_id in changed
-            ]
-        )
+    reasons = [drop_reason(job) for job in jobs]
+    _end(jobs, EventKind.DROPPED, "block/suppressed", reasons, now=now)
 
 
 def drop_reason(job: Job) -> str:
@@ -276,32 +219,89 @@ def drop_reason(job: Job) -> str:
     return "The contact left the list before the message was sent."
 
 
+def expire(jobs: Sequence[Job], *, now: dt.datetime) -> None:
+    """End leased messages whose life is over; what the last server said stays with them."""
+    replies = ["" if job.attempts else _TOO_LATE for job in jobs]
+    _end(jobs, EventKind.EXPIRED, "soft/expired", replies, now=now)
+
+
+_TOO_LATE = "The message could not be sent in time."
+
+
+def _end(
+    jobs: Sequence[Job], kind: EventKind, classification: str, replies: Sequence[str], *,
+    now: dt.datetime,
+) -> None:  # fmt: skip
+    if not jobs:
+        return
+    with transaction.atomic(), connection.wrap_database_errors:
+        cursor = raw_cursor().execute(
+            _END,
+            {
+                "ids": uuids(job.message_id for job in jobs),
+                "replies": texts(replies),
+                "status": kind.value,
+                "class": classification,
+                "now": now,
+            },
+        )
+        changed = {row[0] for row in cursor.fetchall()}
+        is_drop = kind == EventKind.DROPPED
+        record_facts(
+            [
+                Fact(
+                    tenant_id=job.tenant_id,
+                    message_id=job.message_id,
+                    batch_id=job.batch_id,
+                    contact_id=job.contact_id,
+                    recipient=job.recipient,
+                    kind=kind,
+                    at=now,
+                    detail={"reason": reply} if is_drop else {"class": classification},
+                )
+                for job, reply in zip(jobs, replies, strict=True)
+                if job.message_id in changed
+            ]
+        )
+
+
+# A message that is over is due, too: a retry is never set past the end of its life. So the queue's
+# one index finds it. A campaign younger than the shortest life holds none, however long its queue.
 _EXPIRE = """
-WITH gone AS (
-    DELETE FROM sending_queueentry WHERE message_id IN (
+WITH old AS (
+    SELECT id FROM sending_batch
+    WHERE status <> 'done' AND (kind = 'api' OR created_at <= %(born)s)
+), found AS (
+    SELECT entry.message_id
+    FROM old CROSS JOIN LATERAL (
         SELECT message_id FROM sending_queueentry
-        WHERE expires_at <= %(now)s AND (worker = '' OR due_at <= %(now)s)
-        LIMIT 5000 FOR UPDATE SKIP LOCKED)
+        WHERE batch_id = old.id AND due_at <= %(now)s AND expires_at <= %(now)s
+        LIMIT %(most)s FOR UPDATE SKIP LOCKED
+    ) entry
+    LIMIT %(most)s
+), gone AS (
+    DELETE FROM sending_queueentry WHERE message_id = ANY(ARRAY(SELECT message_id FROM found))
     RETURNING message_id
 )
 UPDATE sending_message message
 SET status = 'expired', final_at = %(now)s,
     bounce_class = 'soft/expired',
-    last_reply = CASE WHEN last_reply = '' THEN 'The message could not be sent in time.'
-                      ELSE last_reply END
+    last_reply = CASE WHEN last_reply = '' THEN %(text)s ELSE last_reply END
 FROM gone WHERE message.id = gone.message_id AND message.status IN ('queued', 'deferred')
 RETURNING message.id, message.tenant_id, message.batch_id, message.contact_id, message.recipient,
           message.site
 """
 
 
-def expire_overdue(*, now: dt.datetime) -> int:
+def expire_overdue(*, now: dt.datetime, most: int = 5000) -> int:
     """End messages whose life is over, in whatever state they wait; return how many.
 
     Paused batches and suspended tenants are not spared: mail that is days late harms more.
     """
+    life = dt.timedelta(seconds=schedule_for(Stream.BROADCAST).expires_after_seconds)
+    params: dict[str, Any] = {"now": now, "born": now - life, "most": most, "text": _TOO_LATE}
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_EXPIRE, {"now": now})
+        cursor.execute(_EXPIRE, params)
         rows = cursor.fetchall()
         record_facts(
             [

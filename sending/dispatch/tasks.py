@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 from functools import lru_cache
 
 from celery import shared_task
@@ -17,10 +18,15 @@ from sending.dispatch.claims import has_due
 from sending.dispatch.results import expire_overdue
 from sending.dispatch.worker import DeliveryWorker
 
+# Where all run on one machine, a receipt goes before a newsletter.
+_BROADCAST_NICE = 5
+
 
 @lru_cache(maxsize=2)
 def _worker(stream: str) -> DeliveryWorker:
-    worker = DeliveryWorker(stream)
+    worker = DeliveryWorker(stream, lingers=stream == "transactional")
+    if stream == "broadcast":
+        os.nice(_BROADCAST_NICE)
     atexit.register(worker.close)
     return worker
 

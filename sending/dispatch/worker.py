@@ -7,52 +7,44 @@ database work happens in one thread beside the loop, on one connection.
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import os
 import socket
 import uuid
-from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from pathlib import Path
-from typing import TypeVar
 
 import dns.resolver
 import uvloop
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, close_old_connections, connections
+from django.db import close_old_connections, connections
 
-from deliverability.ips.selectors import sources_for
 from esp.kit.stopping import is_stopping
-from esp.lib.backoff import SCHEDULES, Schedule
 from esp.lib.clock import SystemClock
-from sending.dispatch import results
-from sending.dispatch.claims import Job, claim, give_back, jobs_for
-from sending.dispatch.contents import (
-    ContentCache,
-    ContentUnusable,
-    ReadyContent,
-    as_source,
-    build_data,
-    envelope_of,
-)
-from sending.dispatch.journal import Journal, abandoned, kept_anywhere
-from sending.engine import ports
+from sending.dispatch.contents import ContentUnusable
+from sending.dispatch.upkeep import Upkeep, shared_throttle
+from sending.dispatch.work import DeliveryWork, journal_folder, schedule_for
 from sending.engine.mx import MxSettings
 from sending.engine.pool import Deliverer, make_deliverer
-from sending.engine.recorder import Result
-from sending.engine.runner import NotReady, SliceSettings, SliceSummary, run_slice
+from sending.engine.recorder import RecordSettings
+from sending.engine.runner import SliceSettings, SliceSummary, run_slice
 from sending.engine.session import SessionSettings
+from sending.lanes.selectors import shaping_in_force
+from sending.lanes.throttle import SharedThrottle
 
-T = TypeVar("T")
+__all__ = [
+    "ContentUnusable",
+    "DeliveryWork",
+    "DeliveryWorker",
+    "journal_folder",
+    "mx_settings",
+    "schedule_for",
+]
 
-_LOOK_FOR_DEAD_SECONDS = 1.0
-
-
-def schedule_for(stream: str) -> Schedule:
-    """Return how patient `stream` is under the configured profile."""
-    profile = settings.RETRY_PROFILE
-    return SCHEDULES["rehearsal" if profile == "rehearsal" else stream]
+# What a campaign loses at a kill is claimed anew, so large sets are no risk; a person may be
+# waiting for a single message.
+_LARGE = RecordSettings(size=500, seconds=0.25)
+_SMALL = RecordSettings(size=200, seconds=0.05)
+_AHEAD = 8  # times the slots: a claim's cost is mostly that of asking
+_LINGER_SECONDS = 5.0
 
 
 def mx_settings() -> MxSettings:
@@ -65,179 +57,96 @@ def mx_settings() -> MxSettings:
     return MxSettings(nameservers=hosts, port=port, allow_private=settings.ALLOW_PRIVATE_MX)
 
 
-def journal_folder() -> Path:
-    """Return where the workers of this machine keep what is delivered and not recorded yet."""
-    return Path(settings.DATA_DIR) / "journal"
+def slice_settings(stream: str, *, seconds: float, lingers: bool = False) -> SliceSettings:
+    """Return how a slice of `stream` works.
 
-
-class DeliveryWork:
-    """Implements the engine's `Work` for one stream over the queue of record."""
-
-    def __init__(
-        self, stream: str, *, database: ThreadPoolExecutor, name: str, clock: SystemClock
-    ) -> None:
-        self._stream = stream
-        self._database = database
-        self._name = name
-        self._clock = clock
-        self._contents = ContentCache()
-        self._loading: dict[uuid.UUID, asyncio.Task[ReadyContent]] = {}
-        self._schedule = schedule_for(stream)
-        self.journal = Journal(journal_folder(), name)
-        self._looked_at = -_LOOK_FOR_DEAD_SECONDS
-
-    async def _in_database(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._database, work)
-
-    async def claim(self, limit: int, avoid: frozenset[str]) -> Sequence[Job]:
-        """Lease due messages; those that must not leave any more are ended here."""
-        return await self._in_database(lambda: self._claim(limit, avoid))
-
-    def _claim(self, limit: int, avoid: frozenset[str]) -> list[Job]:
-        self._finish_for_the_dead()
-        now = self._clock.now()
-        jobs = claim(
-            stream=self._stream,
-            limit=limit,
-            worker=self._name,
-            now=now,
-            lease=dt.timedelta(seconds=settings.DELIVERY_LEASE_SECONDS),
-            avoid=avoid,
+    A campaign is claimed and recorded in large sets. A transactional slice that `lingers` waits a
+    while for the next message, so that it finds warm connections and a worker that is awake.
+    """
+    slots = settings.DELIVERY_CONCURRENCY
+    if stream == "transactional":
+        return SliceSettings(
+            duration_seconds=seconds,
+            concurrency=slots,
+            linger_seconds=min(_LINGER_SECONDS, seconds) if lingers else 0.0,
+            record=_SMALL,
         )
-        jobs = self._without_delivered(jobs)
-        results.drop([job for job in jobs if job.suppressed or job.has_left], now=now)
-        return [job for job in jobs if not (job.suppressed or job.has_left)]
-
-    def _finish_for_the_dead(self) -> None:
-        """Record what workers of this machine had delivered when they were killed."""
-        if self._clock.monotonic() - self._looked_at < _LOOK_FOR_DEAD_SECONDS:
-            return
-        self._looked_at = self._clock.monotonic()
-        with abandoned(journal_folder()) as found:
-            self._record_delivered(found)
-
-    def _without_delivered(self, jobs: list[Job]) -> list[Job]:
-        """Leave out, and record, what the worker before us had delivered when its lease ran out."""
-        taken_over = {job.message_id for job in jobs if job.is_taken_over}
-        if not taken_over:
-            return jobs
-        found = kept_anywhere(journal_folder(), taken_over)
-        self._record_delivered(found)
-        return [job for job in jobs if job.message_id not in found]
-
-    def _record_delivered(self, found: Mapping[uuid.UUID, ports.Outcome]) -> None:
-        if not found:
-            return
-        verdicts = [
-            results.judge(job, found[job.message_id], self._schedule) for job in jobs_for(found)
-        ]
-        results.record(verdicts, worker=self._name)
-
-    def note(self, result: Result[Job]) -> None:
-        """Keep a delivery where a kill cannot lose it, before anybody else hears of it."""
-        if result.outcome.kind == "delivered":
-            self.journal.note(result.job.message_id, result.outcome)
-
-    def finish_own(self) -> None:
-        """Record what an earlier slice delivered and could not record; raises DatabaseError."""
-        self._record_delivered(self.journal.entries())
-        self.journal.clear()
-
-    def destination(self, job: Job) -> str:
-        return job.domain
-
-    async def prepare(self, job: Job) -> ports.Order:
-        """Say who gets the message and by which ways; its bytes are made under a permit."""
-        try:
-            content = self._contents.get(job.content_id)
-            if content is None:
-                content = await self._load(job.content_id)
-            sources = sources_for(job.tenant_id, job.stream, load=False)
-            if sources is None:
-                sources = await self._in_database(lambda: sources_for(job.tenant_id, job.stream))
-        except (DatabaseError, InterfaceError) as error:
-            raise NotReady(str(error)) from error
-        assert sources is not None
-        mail_from, rcpt_to = envelope_of(job, content)
-        return ports.Order(
-            message_id=job.message_id,
-            mail_from=mail_from,
-            rcpt_to=rcpt_to,
-            domain=job.domain,
-            tenant=str(job.tenant_id),
-            batch=str(job.batch_id),
-            ways=tuple(ports.Way(as_source(source)) for source in sources),
-            make=partial(build_data, job, content),
-        )
-
-    async def _load(self, content_id: uuid.UUID) -> ReadyContent:
-        """Load a content once, however many messages wait for it."""
-        task = self._loading.get(content_id)
-        if task is None:
-            task = asyncio.create_task(self._in_database(lambda: self._contents.load(content_id)))
-            self._loading[content_id] = task
-            task.add_done_callback(lambda _: self._loading.pop(content_id, None))
-        return await asyncio.shield(task)
-
-    async def record(self, batch: Sequence[Result[Job]]) -> None:
-        """Write what came of a batch, in one transaction."""
-        verdicts = [results.judge(result.job, result.outcome, self._schedule) for result in batch]
-        await self._in_database(lambda: results.record(verdicts, worker=self._name))
-
-    async def give_back(self, jobs: Sequence[Job]) -> None:
-        """Hand back leases that were not used."""
-        ids = [job.message_id for job in jobs]
-        now = self._clock.now()
-        await self._in_database(lambda: give_back(ids, worker=self._name, now=now))
+    return SliceSettings(
+        duration_seconds=seconds, concurrency=slots, ahead=_AHEAD * slots, record=_LARGE
+    )
 
 
 class DeliveryWorker:
     """The loop, the connections and the database thread of one worker process."""
 
-    def __init__(self, stream: str) -> None:
+    def __init__(self, stream: str, *, lingers: bool = False) -> None:
         self.name = f"{socket.gethostname()[:30]}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._stream = stream
+        self._lingers = lingers
         self._clock = SystemClock()
         self._loop = uvloop.new_event_loop()
         self._database = ThreadPoolExecutor(1, thread_name_prefix="database")
         self._work = DeliveryWork(
             stream, database=self._database, name=self.name, clock=self._clock
         )
+        self._throttle: SharedThrottle | None = None
         self._deliverer: Deliverer | None = None
+        self._upkeep: Upkeep | None = None
+        self._avoided: dict[str, float] = {}
 
     def run_slice(self, *, seconds: float | None = None) -> SliceSummary:
         """Deliver for a slice of `seconds`; returns its counts. Raises what the engine raises."""
         self._database.submit(close_old_connections).result()
         self._database.submit(self._work.finish_own).result()
-        summary = self._loop.run_until_complete(self._slice(seconds))
+        summary = self._loop.run_until_complete(
+            self._slice(seconds or settings.DELIVERY_SLICE_SECONDS)
+        )
         self._work.journal.clear()  # the slice has ended well: everything is recorded
         return summary
 
-    async def _slice(self, seconds: float | None) -> SliceSummary:
-        if self._deliverer is None:
+    async def _slice(self, seconds: float) -> SliceSummary:
+        deliverer, upkeep = await self._ready()
+        keeping = asyncio.create_task(upkeep.run())
+        try:
+            return await run_slice(
+                self._work,
+                deliverer,
+                settings=slice_settings(self._stream, seconds=seconds, lingers=self._lingers),
+                clock=self._clock,
+                should_stop=is_stopping,
+                avoided=self._avoided,
+            )
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+            await upkeep.once()
+
+    async def _ready(self) -> tuple[Deliverer, Upkeep]:
+        """Make what lives as long as the loop, once, with the limits that hold now."""
+        if self._deliverer is None or self._upkeep is None:
+            in_database = self._work.in_database
+            self._throttle = shared_throttle(self.name, self._clock, in_database)
+            self._upkeep = Upkeep(self._throttle, in_database)
             self._deliverer = make_deliverer(
                 mx=mx_settings(),
+                throttle=self._throttle,
                 session=SessionSettings(port=settings.SMTP_PORT),
                 clock=self._clock,
+                site_for=shaping_in_force().site_of,
             )
-        return await run_slice(
-            self._work,
-            self._deliverer,
-            settings=SliceSettings(
-                duration_seconds=seconds or settings.DELIVERY_SLICE_SECONDS,
-                concurrency=settings.DELIVERY_CONCURRENCY,
-            ),
-            clock=self._clock,
-            should_stop=is_stopping,
-        )
+            await self._upkeep.once()
+        return self._deliverer, self._upkeep
 
     def close(self) -> None:
         """Close connections, loop and thread."""
-        if self._deliverer is not None:
-            self._loop.run_until_complete(self._deliverer.close())
+        self._loop.run_until_complete(self._close())
         self._loop.close()
-        self._work.journal.close()
         self._database.submit(connections.close_all).result()
         self._database.shutdown()
 
-
-__all__ = ["ContentUnusable", "DeliveryWork", "DeliveryWorker", "mx_settings", "schedule_for"]
+    async def _close(self) -> None:
+        await self._work.close()
+        if self._deliverer is not None:
+            await self._deliverer.close()
+        if self._throttle is not None:
+            await self._throttle.close()

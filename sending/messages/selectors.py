@@ -57,7 +57,7 @@ def messages_page(
     if chosen.status:
         rows = rows.filter(status=chosen.status)
     if chosen.recipient:
-        rows = rows.filter(recipient=chosen.recipient)
+        rows = rows.filter(Message.sent_to(chosen.recipient))
     if chosen.batch_id is not None:
         rows = rows.filter(batch_id=chosen.batch_id)
     if chosen.tag:
@@ -67,7 +67,7 @@ def messages_page(
 
 def messages_for_recipient(email: str, *, limit: int = 20) -> list[Message]:
     """Return the newest messages of the tenant in scope to an address (normalised)."""
-    return list(Message.objects.filter(recipient=email).order_by("-id")[:limit])
+    return list(Message.objects.filter(Message.sent_to(email)).order_by("-id")[:limit])
 
 
 def content_of(message: Message) -> MessageContent | None:

@@ -61,14 +61,6 @@ def test_a_chunk_that_was_not_committed_is_made_again(started: Campaign) -> None
     assert len(set(recipients(started))) == 10
 
 
-def test_a_lost_cursor_makes_no_message_twice(started: Campaign) -> None:
-    with scope(started.tenant_id):
-        preparation._prepare_chunk(started.pk)
-    Campaign.unscoped.filter(pk=started.pk).update(prepare_cursor=None, recipients_prepared=4)
-    assert prepare_campaign(tenant_id=started.tenant_id, campaign_id=started.pk) == 6
-    assert len(recipients(started)) == len(set(recipients(started))) == 10
-
-
 def test_running_again_when_all_is_made_does_nothing(started: Campaign) -> None:
     prepare_campaign(tenant_id=started.tenant_id, campaign_id=started.pk)
     assert prepare_campaign(tenant_id=started.tenant_id, campaign_id=started.pk) == 0

@@ -235,7 +235,10 @@ def test_an_address_that_was_suppressed_meanwhile_gets_nothing(
 def test_mail_whose_life_is_over_expires_in_every_state(world: World) -> None:
     past = timezone.now() - dt.timedelta(seconds=1)
     batch = queue(world, ["ada@plainmail.test"], expires_at=past)
-    Batch.unscoped.filter(pk=batch.pk).update(status="paused")
+    Batch.unscoped.filter(pk=batch.pk).update(status="paused", created_at=past)
+    early = timezone.now() - dt.timedelta(days=4)
+    assert results.expire_overdue(now=early) == 0
+    Batch.unscoped.filter(pk=batch.pk).update(created_at=early)
     assert results.expire_overdue(now=timezone.now()) == 1
     assert statuses(batch) == {"ada@plainmail.test": "expired"}
     assert not QueueEntry.objects.exists()

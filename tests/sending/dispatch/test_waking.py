@@ -132,6 +132,7 @@ def test_transactional_mail_is_claimed_past_a_campaign(cast: Cast) -> None:
 
 def test_messages_whose_life_is_over_are_ended(cast: Cast) -> None:
     batch = queue(cast, "broadcast", 3, expires_at=timezone.now() - dt.timedelta(seconds=1))
+    Batch.unscoped.update(created_at=timezone.now() - dt.timedelta(days=4))
     tasks.expire()
     statuses = set(Message.unscoped.filter(batch_id=batch.pk).values_list("status", flat=True))
     assert statuses == {"expired"}

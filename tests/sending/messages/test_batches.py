@@ -74,15 +74,19 @@ def test_each_contact_becomes_one_message(batch: Batch, acme_domain: Domain, cas
     assert StatBucket.unscoped.get(batch_id=batch.pk).count == 3
 
 
-def test_preparing_again_adds_only_who_is_missing(
+def test_ids_of_a_chunk_are_real_uuid7s_in_order(
     batch: Batch, acme_domain: Domain, cast: Cast
 ) -> None:
-    make.contact(cast.acme)
-    assert _prepare(batch, acme_domain) == 1
-    make.contact(cast.acme)
-    assert _prepare(batch, acme_domain) == 1
-    assert _prepare(batch, acme_domain) == 0
-    assert Message.unscoped.count() == QueueEntry.objects.count() == 2
+    before = timezone.now() - dt.timedelta(milliseconds=2)
+    for _ in range(5):
+        make.contact(cast.acme)
+    _prepare(batch, acme_domain)
+    made = list(Message.unscoped.order_by("id").values_list("id", flat=True))
+    assert {value.version for value in made} == {7}
+    assert {value.variant for value in made} == {uuid.RFC_4122}
+    assert all(before <= made_at(value) <= timezone.now() for value in made)
+    # The row's number stands above the random bits.
+    assert len({value.int >> 64 for value in made}) == 5
 
 
 def test_a_cancelled_batch_takes_nobody_in(batch: Batch, acme_domain: Domain, cast: Cast) -> None:
