@@ -7,6 +7,7 @@ import json
 import random
 import socket
 import ssl
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from sending.engine.mx import MxSettings
 from sending.engine.pool import Deliverer, make_deliverer
 from sending.engine.ports import Outcome, Way
 from sending.engine.session import SessionSettings, Timeouts
+from sending.engine.throttle import LaneLimits, LocalThrottle
 from sending.routes.building import relay_of
 from sending.routes.http.carrier import HttpCarrier
 from sending.routes.models import Route, RouteSet
@@ -26,6 +28,7 @@ from sending.routes.probe import probe
 from sending.routes.providers import PROVIDERS
 from sending.routes.services import check_routes, renew_token
 from sending.routes.tokens import NoToken
+from sending.routes.witness import Witness
 from tests.sending.routes.conftest import LETTER, SOURCE, order
 from tests.sending.routes.servers import Answer, Provider, Smarthost
 
@@ -51,12 +54,18 @@ def route(port: int, name: str = "Relay", *, secrets: Any = None, **options: Any
 
 
 @pytest.fixture
-async def engine() -> AsyncIterator[Deliverer]:
+def witness() -> Witness:
+    return Witness(LocalThrottle(LaneLimits(), clock=SystemClock()))
+
+
+@pytest.fixture
+async def engine(witness: Witness) -> AsyncIterator[Deliverer]:
     made = make_deliverer(
         mx=MxSettings(nameservers=("127.0.0.1",), port=9, timeout_seconds=0.2, allow_private=True),
         session=SessionSettings(timeouts=QUICK),
         clock=SystemClock(),
         rng=random.Random(1),
+        throttle=witness,
     )
     yield made
     await made.close()
@@ -126,6 +135,7 @@ async def test_a_dead_route_moves_on_and_nothing_arrives_twice(
     smarthost: Callable[..., Smarthost],
     server_tls: ssl.SSLContext,
     engine: Deliverer,
+    witness: Witness,
     provider: Callable[[Answer], Provider],
 ) -> None:
     api = provider(Answer(503, {"message": "down"}))
@@ -139,6 +149,9 @@ async def test_a_dead_route_moves_on_and_nothing_arrives_twice(
     for _ in range(5):
         outcome = await send(engine, found)
         assert (outcome.kind, outcome.route) == ("delivered", "Alive")
+    seen = Counter((row.route, row.is_failure) for row in witness.take())
+    assert seen == {("Dead", True): 5, ("Api", True): 5, ("Alive", False): 5}
+    assert witness.take() == []
     assert len(relay.inbox.messages) == 5
     assert len(api.calls) == 5, "each message was refused there before it went on"
     carrier.close()
