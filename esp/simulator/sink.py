@@ -37,6 +37,7 @@ _REPLIES = {
     b"QUIT": b"221 2.0.0 Bye\r\n",
 }
 _UNKNOWN = b"502 5.5.1 Unrecognized command\r\n"
+_BAD_CHUNK = b"501 5.5.4 How many octets?\r\n"
 _NO_RECIPIENT = b"503 5.5.1 Give me a recipient first\r\n"
 
 
@@ -143,6 +144,9 @@ class SinkProtocol(asyncio.Protocol):
             return False
         if verb == b"BDAT":
             words = line.split()
+            if len(words) < 2 or not words[1].isdigit():
+                replies.append(_BAD_CHUNK)
+                return True  # where its content ends nobody knows
             self._chunk, self._is_last = int(words[1]), words[-1].upper() == b"LAST"
             return False
         if verb == b"DATA":

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Hashable
 from dataclasses import dataclass
 
 from esp.lib.clock import Clock
+from sending.engine.ports import Lane, Relay, TlsPolicy
 from sending.engine.session import Session
+
+# A session is shared by what leaves one source, to one site and by one route, for one set of MX
+# hosts or one relay, under one demand for TLS: the sender's, and that of the domain's own policy,
+# whose sessions are for that domain alone.
+Key = tuple[str, str, str, str | Relay, TlsPolicy, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +38,15 @@ class IdleSessions:
     def __init__(self, settings: PoolSettings, *, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
-        self._sessions: OrderedDict[Session, Hashable] = OrderedDict()
-        self._by_key: dict[Hashable, list[Session]] = {}
+        self._sessions: OrderedDict[Session, Key] = OrderedDict()
+        self._by_key: dict[Key, list[Session]] = {}
         self._sweep: asyncio.TimerHandle | None = None
         self._goodbyes: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def take(self, key: Hashable) -> Session | None:
+    def take(self, key: Key) -> Session | None:
         """Return a session that still looks alive, or None; it belongs to the caller now."""
         while waiting := self._by_key.get(key):
             session = waiting[-1]
@@ -53,7 +58,7 @@ class IdleSessions:
             self._say_goodbye(session)
         return None
 
-    def put(self, key: Hashable, session: Session) -> None:
+    def put(self, key: Key, session: Session) -> None:
         """Keep `session` for the next message; with too many, the longest waiting one goes."""
         session.idle_since = self._clock.monotonic()
         self._sessions[session] = key
@@ -62,6 +67,19 @@ class IdleSessions:
             self._sweep_in(self._settings.idle_seconds)
         if len(self._sessions) > self._settings.max_idle:
             self._expire(next(iter(self._sessions)))
+
+    async def make_room(self, lane: Lane) -> None:
+        """Before a new connection in `lane`, end one that waits there for other MX hosts, if any.
+
+        A site may have many sets of MX hosts. Without this the waiting connections of one set and
+        the busy ones of another would together be more than the lane's limit.
+        """
+        for key in self._by_key:
+            if key[0] == lane.source_id and key[1] == lane.site:
+                session = self._by_key[key][0]
+                self._remove(session)
+                await session.quit()
+                return
 
     async def close(self) -> None:
         """Say goodbye to all and wait until their sockets are closed."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from esp.lib.clock import Clock, SystemClock
 from sending.engine.addresses import command_path
 from sending.engine.connector import Connector, ConnectorSettings
-from sending.engine.idle import IdleSessions, PoolSettings
+from sending.engine.idle import IdleSessions, Key, PoolSettings
 from sending.engine.mx import MxResolver, MxSettings
 from sending.engine.ports import (
     Demand,
@@ -24,7 +24,6 @@ from sending.engine.ports import (
     Relay,
     Resolver,
     Throttle,
-    TlsPolicy,
     Way,
 )
 from sending.engine.secure.advisor import AdvisorSettings, PolicyStore, TlsAdvisor
@@ -35,11 +34,6 @@ from sending.engine.ways import is_direct, lane_of, may_go_on, ordered_ways
 
 # Holds that may end within moments; the others are waited for in the queue.
 _SHORT_HOLDS = ("connections", "rate")
-
-# A session is shared by what leaves one source, in one lane and by one route, for one set of MX
-# hosts or one relay, under one demand for TLS: the sender's, and that of the domain's own policy,
-# whose sessions are for that domain alone.
-_Key = tuple[str, str, str, str | Relay, TlsPolicy, str]
 
 __all__ = ["Deliverer", "PoolSettings", "make_deliverer"]
 
@@ -258,19 +252,20 @@ class Deliverer:
         policy = ""
         if self._advisor is not None and not isinstance(target, Relay):
             policy = await self._advisor.sharing(target)
-        key: _Key = (lane.source_id, lane.site, way.route, name, tls, policy)
+        key: Key = (lane.source_id, lane.site, way.route, name, tls, policy)
         kept = self._idle.take(key)
         if kept is not None:
             outcome = await self._send_on(kept, errand, key, permit)
             if not _is_stale(outcome):
                 return outcome
+        await self._idle.make_room(lane)
         session = await self._connector.open(target, origin, tls=tls)
         if isinstance(session, Outcome):
             return session
         return await self._send_on(session, errand, key, permit)
 
     async def _send_on(
-        self, session: Session, errand: _Errand, key: _Key, permit: Permit
+        self, session: Session, errand: _Errand, key: Key, permit: Permit
     ) -> Outcome:
         try:
             return await send(session, errand.letter())

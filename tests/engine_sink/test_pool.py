@@ -243,6 +243,17 @@ async def test_a_site_can_be_rolled_up_without_mixing_connections(world: World) 
     assert len(sink.messages) == 1
 
 
+async def test_waiting_connections_count_in_a_lane_of_many_mx_sets(world: World) -> None:
+    sink = await world.sink()
+    world.domain("other.test", "127.0.0.2")
+    deliverer = world.engine(limits=LaneLimits(connections=1))
+    deliverer._site_for = lambda answer: "bigmail"
+    for name in ("bob@plainmail.test", "bob@other.test") * 2:
+        assert (await deliverer.deliver(order(name))).kind == "delivered"
+    assert (sink.connections, sink.most_open) == (4, 1)
+    assert deliverer.idle_sessions == 1
+
+
 async def test_a_lane_rests_when_its_receiver_says_slow_down(world: World) -> None:
     await world.sink(script={"RCPT": ["451 4.7.1 Please try again slower"]})
     deliverer = world.engine(limits=LaneLimits(pause_seconds=0.2))

@@ -100,6 +100,23 @@ async def test_the_sink_counts_copies_however_the_octets_arrive(pieces: int):
     assert counts.copies[b"<1@acme.example>"] == 2
 
 
+@pytest.mark.parametrize("pieces", [1, 61])
+async def test_the_sink_takes_chunks_for_recipients_only(pieces: int):
+    counts = Counts()
+    server = await serve("127.0.0.1", 0, counts)
+    content = b"Subject: x\r\nMessage-ID: <7@acme.example>\r\n\r\nQUIT\r\n.\r\n"
+    envelope = b"MAIL FROM:<>\r\nRCPT TO:<a@b>\r\n"
+    whole = b"BDAT %d LAST\r\n%b" % (len(content), content)
+    halves = b"BDAT 20\r\n%bBDAT %d last\r\n%b" % (content[:20], len(content) - 20, content[20:])
+    sent = b"EHLO x\r\n" + envelope + whole + envelope + halves + whole + b"DATA\r\nBDAT x\r\n"
+    lines = await converse(server.sockets[0].getsockname()[1], sent, pieces)
+    server.close()
+    codes = [line[:3] for line in lines if line]
+    assert codes[-10:] == ["250"] * 7 + ["503", "503", "501"]
+    assert counts.copies == {b"<7@acme.example>": 2}
+    assert counts.octets == 2 * len(content)
+
+
 async def test_the_sink_forgets_on_request():
     counts = Counts()
     server = await serve("127.0.0.1", 0, counts)
