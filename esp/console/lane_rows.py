@@ -19,10 +19,10 @@ from sending.lanes.models import LaneState, LimitOverride
 from sending.lanes.selectors import (
     lanes_by_use,
     limits_of,
-    shaping_in_force,
     state_of,
     title_of,
 )
+from sending.lanes.shaping import shaping_in_force
 from sending.lanes.types import Quota
 
 _MOST = 100

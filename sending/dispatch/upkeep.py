@@ -16,11 +16,17 @@ from django.db import DatabaseError, InterfaceError
 
 from deliverability.alerts.services import settle_alert
 from deliverability.ips import caps, nodes
+from deliverability.tls.selectors import required_domains
+from esp.kit.valkey import client
 from esp.lib.clock import Clock
+from sending.dispatch.metrics import DeliveryMetrics
+from sending.dispatch.tls_policies import write_results
 from sending.engine.ports import Lane
+from sending.engine.secure.advisor import TlsAdvisor
 from sending.lanes.grants import GrantStore
-from sending.lanes.selectors import counts_for, limits_snapshot, shaping_in_force
+from sending.lanes.selectors import counts_for, limits_snapshot
 from sending.lanes.services import add_counts, write_actions
+from sending.lanes.shaping import shaping_in_force
 from sending.lanes.throttle import SharedThrottle
 from sending.lanes.types import Action, Alarm, LaneCount, LimitsSnapshot, Used
 
@@ -74,9 +80,18 @@ def _tell(alarm: Alarm) -> None:
 class Upkeep:
     """Keeps a worker's throttle and the database at one."""
 
-    def __init__(self, throttle: SharedThrottle, in_database: InDatabase) -> None:
+    def __init__(
+        self,
+        throttle: SharedThrottle,
+        in_database: InDatabase,
+        *,
+        advisor: TlsAdvisor | None = None,
+        metrics: DeliveryMetrics | None = None,
+    ) -> None:
         self._throttle = throttle
         self._in_database = in_database
+        self._advisor = advisor
+        self._metrics = metrics
 
     async def run(self) -> None:
         """Do it again and again until cancelled."""
@@ -94,11 +109,33 @@ class Upkeep:
             log.warning("lanes and limits were not exchanged with the database: %s", error)
         else:
             self._throttle.change_limits(snapshot)
+            await self._exchange_tls()
         finally:
             if "actions" not in done:
                 self._throttle.put_back_actions(actions)
             if "counts" not in done:
                 self._throttle.put_back_counts(counts)
+
+    async def _exchange_tls(self) -> None:
+        """Write how sessions fared under TLS policies, read what operators demand; tell metrics."""
+        advisor, metrics = self._advisor, self._metrics
+        sessions = advisor.take_counts() if advisor is not None else None
+
+        def work() -> frozenset[str]:
+            if metrics is not None:
+                metrics.flush(client())
+            if sessions:
+                write_results(sessions)
+            return required_domains()
+
+        try:
+            required = await self._in_database(work)
+        except (DatabaseError, InterfaceError) as error:
+            # Reports may miss a few sessions; mail does not wait for them.
+            log.warning("TLS results were not written: %s", error)
+        else:
+            if advisor is not None:
+                advisor.required_domains = required
 
 
 def _exchange(actions: list[Action], counts: list[LaneCount], done: set[str]) -> LimitsSnapshot:

@@ -21,6 +21,7 @@ from sending.dispatch import results
 from sending.dispatch.claims import Job, claim, give_back, jobs_for
 from sending.dispatch.contents import ContentCache, ReadyContent, build_data, envelope_of
 from sending.dispatch.journal import Journal, abandoned, kept_anywhere
+from sending.dispatch.metrics import DeliveryMetrics
 from sending.dispatch.turns import Ready, ready_batches
 from sending.dispatch.ways import Ways, held_for_source
 from sending.engine import ports
@@ -66,6 +67,7 @@ class DeliveryWork:
         self._ready: list[Ready] = []
         self._ready_at = -_READY_SECONDS
         self._listener = Listener(stream)
+        self.metrics = DeliveryMetrics()
 
     async def in_database(self, work: Callable[[], T]) -> T:
         """Run `work` in the thread that has the connection."""
@@ -219,6 +221,7 @@ class DeliveryWork:
     def _record(self, batch: Sequence[Result[Job]]) -> None:
         verdicts = [results.judge(result.job, result.outcome, self._schedule) for result in batch]
         results.record(verdicts, worker=self._name)
+        self.metrics.note(self._stream, (result.outcome for result in batch))
         if any(result.outcome.route for result in batch):
             found = (result_of(result.outcome) for result in batch)
             note_results([one for one in found if one is not None])
@@ -229,7 +232,10 @@ class DeliveryWork:
         now = self._clock.now()
         await self.in_database(lambda: give_back(ids, worker=self._name, now=now))
 
-    async def close(self) -> None:
-        """Stop listening for wake-ups."""
+    async def stop_listening(self) -> None:
+        """Hear no wake-ups until the next slice."""
         await self._listener.close()
+
+    def close(self) -> None:
+        """Give the journal up."""
         self.journal.close()

@@ -20,6 +20,7 @@ from django.db import close_old_connections, connections
 from esp.kit.stopping import is_stopping
 from esp.lib.clock import SystemClock
 from sending.dispatch.contents import ContentUnusable
+from sending.dispatch.tls_policies import DatabaseStore
 from sending.dispatch.upkeep import Upkeep, shared_throttle
 from sending.dispatch.work import DeliveryWork, journal_folder, schedule_for
 from sending.engine.mx import MxSettings
@@ -27,7 +28,7 @@ from sending.engine.pool import Deliverer, make_deliverer
 from sending.engine.recorder import RecordSettings
 from sending.engine.runner import SliceSettings, SliceSummary, run_slice
 from sending.engine.session import SessionSettings
-from sending.lanes.selectors import shaping_in_force
+from sending.lanes.shaping import shaping_in_force
 from sending.lanes.throttle import SharedThrottle
 
 __all__ = [
@@ -54,7 +55,12 @@ def mx_settings() -> MxSettings:
     port = int(servers[0].rsplit(":", 1)[1]) if servers and ":" in servers[0] else 53
     if not servers:
         hosts = tuple(str(host) for host in dns.resolver.Resolver().nameservers)
-    return MxSettings(nameservers=hosts, port=port, allow_private=settings.ALLOW_PRIVATE_MX)
+    return MxSettings(
+        nameservers=hosts,
+        port=port,
+        allow_private=settings.ALLOW_PRIVATE_MX,
+        validates=settings.DNS_VALIDATES,
+    )
 
 
 def slice_settings(stream: str, *, seconds: float, lingers: bool = False) -> SliceSettings:
@@ -119,6 +125,7 @@ class DeliveryWorker:
         finally:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
+            await self._work.stop_listening()  # whoever wakes us must know that nobody hears
             await upkeep.once()
 
     async def _ready(self) -> tuple[Deliverer, Upkeep]:
@@ -126,14 +133,18 @@ class DeliveryWorker:
         if self._deliverer is None or self._upkeep is None:
             in_database = self._work.in_database
             self._throttle = shared_throttle(self.name, self._clock, in_database)
-            self._upkeep = Upkeep(self._throttle, in_database)
             self._deliverer = make_deliverer(
                 mx=mx_settings(),
                 throttle=self._throttle,
                 session=SessionSettings(port=settings.SMTP_PORT),
                 clock=self._clock,
                 site_for=shaping_in_force().site_of,
+                policies=DatabaseStore(in_database),
             )
+            self._upkeep = Upkeep(
+                self._throttle, in_database, advisor=self._deliverer.advisor,
+                metrics=self._work.metrics,
+            )  # fmt: skip
             await self._upkeep.once()
         return self._deliverer, self._upkeep
 
@@ -145,7 +156,7 @@ class DeliveryWorker:
         self._database.shutdown()
 
     async def _close(self) -> None:
-        await self._work.close()
+        self._work.close()
         if self._deliverer is not None:
             await self._deliverer.close()
         if self._throttle is not None:
