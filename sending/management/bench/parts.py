@@ -11,12 +11,11 @@ import time
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
-from aiosmtplib.protocol import SMTPProtocol
-
 from sending.content.coded import CodedRenderer
 from sending.content.outgoing import Outgoing
 from sending.dispatch import results, work
 from sending.engine.dkim_plan import SigningPlan
+from sending.engine.channel import Channel
 from sending.engine.pool import Deliverer
 
 _now = time.thread_time
@@ -63,7 +62,7 @@ class Clocks:
         _swap(work.DeliveryWork, "_claim", lambda f: self.timed("claim", f))
         _swap(results, "judge", lambda f: self.timed("judge", f))
         _swap(results, "record", lambda f: self.timed("record", f))
-        _swap(SMTPProtocol, "data_received", lambda f: self.timed("smtp", f))
+        _swap(Channel, "data_received", lambda f: self.timed("smtp", f))
         _swap(Deliverer, "deliver", lambda f: self.timed_coroutine("smtp", f))
 
     def result(self, process_seconds: float) -> dict[str, float]:
