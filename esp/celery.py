@@ -106,6 +106,7 @@ app.conf.update(
 app.autodiscover_tasks(
     [
         "tenants.accounts",
+        "deliverability.alerts",
         "deliverability.domains",
         "deliverability.ips",
         "sending.audience",
