@@ -36,7 +36,6 @@ __all__ = [
     "nodes_with_addresses",
     "pool_rules_of",
     "pools_with_addresses",
-    "sources_for",
     "ways_out",
     "why_no_source",
 ]
@@ -147,12 +146,6 @@ def is_capped_today(tenant_id: uuid.UUID, stream: str, domain_id: uuid.UUID | No
     addresses = [row.pk for row in picture.active(pools)]
     today = timezone.now().astimezone(dt.UTC).date()
     return IpCap.objects.filter(ip__in=addresses, on=today).exists()
-
-
-def sources_for(tenant_id: uuid.UUID, stream: str, *, load: bool = True) -> list[SourceIp] | None:
-    """Return the sources of the lowest rank, whatever the domain; see `ways_out`."""
-    ways = ways_out(tenant_id, stream, None, load=load)
-    return None if ways is None else [way.source for way in ways if way.rank == ways[0].rank]
 
 
 def forget_sources() -> None:
