@@ -8,7 +8,7 @@ the library, so that there is one truth about what Liquid means. A look-up takes
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from liquid.builtin.expressions import (
@@ -38,7 +38,7 @@ Evaluate = Callable[[BoundedContext], Any]
 MISSING = (KeyError, TypeError, IndexError)  # what a look-up raises where the library must decide
 _CONSTANTS = (StringLiteral, IntegerLiteral)
 _SHORT = 256  # characters or items of what is remembered
-_MEMO = 512
+_MEMO = 512  # results of one template, which may have thousands of filters
 _SPECIAL = frozenset({"size", "first", "last"})
 
 
@@ -47,15 +47,16 @@ class Names:
     """What the place of an expression in its template says of names.
 
     `assigned` are set somewhere in the template; `loops` are the variables of the loops around,
-    the outermost first, as (variable, depth).
+    the outermost first. `memo` is the template's memory of what filters made.
     """
 
     assigned: frozenset[str]
     loops: tuple[str, ...] = ()
+    memo: dict[tuple[int, str], Any] = field(default_factory=dict)
 
     def inside(self, variable: str) -> Names:
         """Return the names inside a loop over `variable`."""
-        return Names(self.assigned, (*self.loops, variable))
+        return Names(self.assigned, (*self.loops, variable), self.memo)
 
 
 def look_up(path: Expression, names: Names) -> Evaluate | None:
@@ -141,28 +142,28 @@ def _filtered(expression: FilteredExpression, names: Names, *, html: bool) -> Ev
     is_fixed = all(isinstance(a.value, _CONSTANTS) for some in arguments for a in some)
     if not filters or not is_fixed or "date" in {one.name for one in filters}:
         return value
-    return _remembered(first, value)
+    return _remembered(first, value, names.memo)
 
 
-def _remembered(first: Evaluate, whole: Evaluate) -> Evaluate:
+def _remembered(first: Evaluate, whole: Evaluate, memo: dict[tuple[int, str], Any]) -> Evaluate:
     """Return `whole`, which depends on the value of `first` alone, with a memory of results.
 
     A filter takes 3 to 5 µs; what goes in repeats (an address, interests, plans).
     """
-    memo: dict[str, Any] = {}
+    chain = id(whole)  # as long as the template lives
 
     def value(context: BoundedContext) -> Any:
         left = first(context)
         if type(left) is not str or len(left) > _SHORT:
             return whole(context)
-        found = memo.get(left)
+        found = memo.get((chain, left))
         if found is None:
             found = whole(context)
             if not isinstance(found, (str, list)) or len(found) > _SHORT:
                 return found
             if len(memo) >= _MEMO:
                 memo.clear()
-            memo[left] = found
+            memo[chain, left] = found
         return found[:] if type(found) is list else found
 
     return value

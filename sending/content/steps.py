@@ -63,7 +63,7 @@ class StepMaker:
 
     def __init__(self, form: Form, assigned: Iterable[str]) -> None:
         self._form = form
-        self._names = Names(frozenset(assigned))
+        self.names = Names(frozenset(assigned))
         self._makers: dict[type[Node], Callable[[Any, Names], Step]] = {
             if_tag.IfNode: self._if,
             unless_tag.UnlessNode: self._unless,
@@ -76,7 +76,7 @@ class StepMaker:
 
     def steps(self, nodes: Sequence[Node]) -> Steps:
         """Return the steps of a whole template."""
-        return self._block(nodes, self._names)
+        return self._block(nodes, self.names)
 
     def _block(self, nodes: Sequence[Node], names: Names) -> Steps:
         """Return the steps of `nodes`; a constant leaves its line open for a value after it."""

@@ -8,6 +8,7 @@ CPU time around the parts. Signing is measured with RSA-2048, RSA and Ed25519, a
 from __future__ import annotations
 
 import datetime as dt
+import statistics
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -26,37 +27,43 @@ from sending.dispatch import contents
 from sending.dispatch.claims import Job
 from sending.management.bench import letter
 from sending.management.bench.people import people
+from sending.management.bench.proc import describe_machine
 from sending.messages.models import MessageContent, Stream
 from tenants.directory.models import Tenant
 
 _WARM_UP = 50
-_BLOCK = 200  # messages between two looks at the clock; the fastest block is least disturbed
+_BLOCK = 50  # messages between two looks at the clock
 
 
 def bench_bytes(*, messages: int) -> dict[str, Any]:
     """Return CPU milliseconds a message: `make` (all but the signature), `sign_*`, `envelope`.
 
-    `sign_none` is the work without a key; the others are the difference to it. The figures are
-    the fastest block of 200 messages, and in `mean` the mean of all.
+    `make` is the work without a key; `sign_*` are the differences to it. Each has the median of
+    blocks of 50 messages and the fastest block, which other work disturbed least.
     """
     jobs = [_job(row) for row in people(min(messages, 5000))]
     keys = _keys()
     plain = _ready(())
-    figures: dict[str, Any] = {"messages": messages}
-    figures["bytes_per_message"] = len(contents.build_data(jobs[0], _ready(keys)))
-    figures["envelope"] = _cost(lambda job: contents.envelope_of(job, plain), jobs, messages)
-    make = _cost(lambda job: contents.build_data(job, plain), jobs, messages)
-    figures["make"] = make
-    for name, signers in (("rsa", keys[:1]), ("ed25519", keys[1:]), ("both", keys)):
-        ready = _ready(signers)
-        signed = _cost(partial(contents.build_data, content=ready), jobs, messages)
-        figures[f"sign_{name}"] = {key: round(signed[key] - make[key], 4) for key in make}
-    figures["rsa_operation"] = _bare_rsa(messages)
-    return {"ms_per_message": figures}
+    make = _cost(partial(contents.build_data, content=plain), jobs, messages)
+    costs = {
+        "make": make,
+        "envelope": _cost(partial(contents.envelope_of, content=plain), jobs, messages),
+    }
+    for name, some in (("rsa", keys[:1]), ("ed25519", keys[1:]), ("both", keys)):
+        signed = _cost(partial(contents.build_data, content=_ready(some)), jobs, messages)
+        costs[f"sign_{name}"] = {key: round(signed[key] - make[key], 4) for key in make}
+    costs["rsa_operation"] = _bare_rsa(jobs, messages)
+    return {
+        "bench": "bytes",
+        "machine": describe_machine(),
+        "messages": messages,
+        "bytes_per_message": len(contents.build_data(jobs[0], _ready(keys[:1]))),
+        "cpu_ms_per_message": costs,
+    }
 
 
 def _cost(work: Callable[[Job], object], jobs: Sequence[Job], messages: int) -> dict[str, float]:
-    """Return the CPU milliseconds of `work` for one job: the fastest block's and the mean."""
+    """Return the CPU milliseconds of `work` for one job, by the median and the fastest block."""
     for job in jobs[:_WARM_UP]:
         work(job)
     blocks = []
@@ -66,13 +73,12 @@ def _cost(work: Callable[[Job], object], jobs: Sequence[Job], messages: int) -> 
         for job in block:
             work(job)
         blocks.append((time.process_time() - began) / _BLOCK * 1000)
-    return {"fastest": round(min(blocks), 4), "mean": round(sum(blocks) / len(blocks), 4)}
+    return {"median": round(statistics.median(blocks), 4), "fastest": round(min(blocks), 4)}
 
 
-def _bare_rsa(messages: int) -> dict[str, float]:
+def _bare_rsa(jobs: Sequence[Job], messages: int) -> dict[str, float]:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     scheme, digest, data = padding.PKCS1v15(), hashes.SHA256(), bytes(1200)
-    jobs = [_job(row) for row in people(50)]
     return _cost(lambda _: key.sign(data, scheme, digest), jobs, messages)
 
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from sending.content.bounds import MAX_OUTPUT, BoundedContext, Buffer
 from sending.content.errors import ContentError
 from sending.content.liquid import Template, compile_template
-from sending.content.quoted import Quoted, one_newline
+from sending.content.quoted import Form, Quoted, one_newline
+from sending.content.steps import StepMaker, run
 
 NOW = dt.datetime(2026, 11, 22, tzinfo=dt.UTC)
 URLS = ["https://t.acme.example/t/c/" + "Ab-_9" * 14, "#", "https://x.example/?a=1&b='ü'"]
@@ -249,6 +250,21 @@ def test_the_limits_hold_in_every_form(source: str, html: bool) -> None:
     for form in (None, Quoted(html=html)):
         with pytest.raises(ContentError, match=r"grew|turn|loop"):
             compile_template(source, html=html, form=form).render({"long": "é<" * 20_000})
+
+
+def test_what_filters_made_is_remembered_within_bounds_and_never_shared_as_a_list() -> None:
+    maker = StepMaker(Form(html=False), ["tags"])
+    bound = compile_template(
+        '{% assign tags = city | split: "," %}{{ tags | join: "+" }}{{ city | upcase }}', html=False
+    ).bound
+    steps = maker.steps(bound.nodes)
+    for city in ["a,b", "c", "a,b", *map(str, range(2000))]:
+        context = BoundedContext(bound, {"city": city})
+        run(steps, context, context.parts.append)
+        assert "".join(context.parts) == city.replace(",", "+") + city.upper()
+        if isinstance(context.locals["tags"], list):
+            context.locals["tags"].append("spoiled")
+    assert 0 < len(maker.names.memo) <= 512
 
 
 def test_an_error_names_its_line_and_cause() -> None:

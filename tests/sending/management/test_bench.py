@@ -66,6 +66,16 @@ def test_a_delivery_reaches_the_sink_once_for_every_recipient(folder: Path) -> N
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.timeout(300)
+def test_the_bytes_of_a_message_are_measured_by_part(folder: Path) -> None:
+    figures = bench("bytes", "--messages", "100", folder=folder)
+    assert figures["bytes_per_message"] > 7000
+    costs = figures["cpu_ms_per_message"]
+    assert all(costs[part]["fastest"] > 0 for part in ("make", "envelope", "rsa_operation"))
+    assert costs["sign_rsa"]["median"] > costs["envelope"]["median"]
+    assert list(folder.iterdir()) == []
+
+
 def test_the_people_are_the_same_every_time_and_their_flaws_are_counted(tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("one.csv", "two.csv")]
     people = [write_people(file, rows=4000, domains=20, flawed=True) for file in files]
