@@ -14,8 +14,8 @@ from typing import Any
 from sending.content.coded import CodedRenderer
 from sending.content.outgoing import Outgoing
 from sending.dispatch import results, work
-from sending.engine.dkim_plan import SigningPlan
 from sending.engine.channel import Channel
+from sending.engine.dkim_plan import SigningPlan
 from sending.engine.pool import Deliverer
 
 _now = time.thread_time
