@@ -27,6 +27,29 @@ class SystemClock:
         return time.monotonic()
 
 
+class AnchoredClock(SystemClock):
+    """Tells the time of whoever it was anchored to, whatever the machine's wall clock does.
+
+    Between two anchorings it goes by the monotonic clock, so that a wall clock that is wrong or
+    jumps neither ends leases early nor stretches them. Before the first one it is the system's.
+    """
+
+    def __init__(self) -> None:
+        self._anchor: tuple[dt.datetime, float] | None = None
+
+    def anchor(self, now: dt.datetime) -> None:
+        """Take `now` (aware) for the present moment."""
+        if now.tzinfo is None:
+            raise ValueError("a clock is anchored to an aware moment")
+        self._anchor = (now.astimezone(dt.UTC), self.monotonic())
+
+    def now(self) -> dt.datetime:
+        if self._anchor is None:
+            return super().now()
+        moment, since = self._anchor
+        return moment + dt.timedelta(seconds=self.monotonic() - since)
+
+
 class ManualClock:
     """A clock that stands still until it is told to move; both readings move together."""
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError
 
+from esp.kit.pauses import claims_paused_by
 from esp.kit.wakeups import Listener
 from esp.lib.backoff import SCHEDULES, Schedule
 from esp.lib.clock import SystemClock
@@ -27,7 +28,8 @@ from sending.dispatch.ways import Ways, held_for_source
 from sending.engine import ports
 from sending.engine.recorder import Result
 from sending.engine.runner import NotReady
-from sending.routes.services.results import note_results, result_of
+from sending.routes.services.results import note_results
+from sending.routes.witness import Witness
 
 T = TypeVar("T")
 
@@ -68,6 +70,9 @@ class DeliveryWork:
         self._ready_at = -_READY_SECONDS
         self._listener = Listener(stream)
         self.metrics = DeliveryMetrics()
+        self.witness: Witness | None = (
+            None  # sees each way that was tried, once there is a throttle
+        )
 
     async def in_database(self, work: Callable[[], T]) -> T:
         """Run `work` in the thread that has the connection."""
@@ -83,6 +88,8 @@ class DeliveryWork:
 
     def _claim(self, limit: int, avoid: frozenset[str]) -> list[Job]:
         self._finish_for_the_dead()
+        if claims_paused_by():
+            return []  # tries would be burnt for a cause that lies with us
         now = self._clock.now()
         jobs = self._lease(limit, avoid, now)
         jobs = self._without_delivered(jobs)
@@ -222,9 +229,8 @@ class DeliveryWork:
         verdicts = [results.judge(result.job, result.outcome, self._schedule) for result in batch]
         results.record(verdicts, worker=self._name)
         self.metrics.note(self._stream, (result.outcome for result in batch))
-        if any(result.outcome.route for result in batch):
-            found = (result_of(result.outcome) for result in batch)
-            note_results([one for one in found if one is not None])
+        if self.witness is not None:
+            note_results(self.witness.take())
 
     async def give_back(self, jobs: Sequence[Job]) -> None:
         """Hand back leases that were not used."""

@@ -15,10 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 import dns.resolver
 import uvloop
 from django.conf import settings
-from django.db import close_old_connections, connections
+from django.db import close_old_connections, connection, connections
 
 from esp.kit.stopping import is_stopping
-from esp.lib.clock import SystemClock
+from esp.lib.clock import AnchoredClock
 from sending.dispatch.contents import ContentUnusable
 from sending.dispatch.tls_policies import DatabaseStore
 from sending.dispatch.upkeep import Upkeep, shared_throttle
@@ -30,6 +30,7 @@ from sending.engine.runner import SliceSettings, SliceSummary, run_slice
 from sending.engine.session import SessionSettings
 from sending.lanes.shaping import shaping_in_force
 from sending.lanes.throttle import SharedThrottle
+from sending.routes.witness import Witness
 
 __all__ = [
     "ContentUnusable",
@@ -89,7 +90,7 @@ class DeliveryWorker:
         self.name = f"{socket.gethostname()[:30]}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._stream = stream
         self._lingers = lingers
-        self._clock = SystemClock()
+        self._clock = AnchoredClock()
         self._loop = uvloop.new_event_loop()
         self._database = ThreadPoolExecutor(1, thread_name_prefix="database")
         self._work = DeliveryWork(
@@ -103,12 +104,19 @@ class DeliveryWorker:
     def run_slice(self, *, seconds: float | None = None) -> SliceSummary:
         """Deliver for a slice of `seconds`; returns its counts. Raises what the engine raises."""
         self._database.submit(close_old_connections).result()
+        self._database.submit(self._take_time).result()
         self._database.submit(self._work.finish_own).result()
         summary = self._loop.run_until_complete(
             self._slice(seconds or settings.DELIVERY_SLICE_SECONDS)
         )
         self._work.journal.clear()  # the slice has ended well: everything is recorded
         return summary
+
+    def _take_time(self) -> None:
+        """Go by the database's clock: a wrong one must not end other workers' leases."""
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT clock_timestamp()")
+            self._clock.anchor(cursor.fetchone()[0])
 
     async def _slice(self, seconds: float) -> SliceSummary:
         deliverer, upkeep = await self._ready()
@@ -133,9 +141,10 @@ class DeliveryWorker:
         if self._deliverer is None or self._upkeep is None:
             in_database = self._work.in_database
             self._throttle = shared_throttle(self.name, self._clock, in_database)
+            self._work.witness = Witness(self._throttle)
             self._deliverer = make_deliverer(
                 mx=mx_settings(),
-                throttle=self._throttle,
+                throttle=self._work.witness,
                 session=SessionSettings(port=settings.SMTP_PORT),
                 clock=self._clock,
                 site_for=shaping_in_force().site_of,
