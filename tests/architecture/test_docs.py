@@ -28,7 +28,7 @@ SHELVES = ("console", "stack", "simulator", "kit", "lib")
 SOURCES = [
     *(path for floor in (*FLOORS, "esp", "tests") for path in (ROOT / floor).rglob("*.py")),
     *(ROOT / "esp" / "stack").glob("*.s*"),
-    *(ROOT / "deploy").iterdir(),
+    *(path for path in (ROOT / "deploy").rglob("*") if path.is_file()),
     *(ROOT / name for name in ("Makefile", "docker-compose.yml", "Dockerfile", ".ci/run")),
 ]
 # Django's own, named to say that no variable fills it yet.

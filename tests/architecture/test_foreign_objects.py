@@ -78,6 +78,7 @@ def ids(cast: Cast) -> dict[str, str]:
         "list_id": world.news.public_id,
         "template_id": make.template(cast.acme).public_id,
         "message_id": message.public_id,
+        "batch_id": to_public("bat", message.batch_id),
         "domain_id": world.sender.domain.public_id,
         "sender_id": world.sender.public_id,
         "key_id": key.public_id,
