@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from esp.stack.checks import ROOT
 from esp.stack.valkey import ValkeyServer
+from sending.lanes.grants import meter_key
 
 
 @pytest.fixture
@@ -70,6 +73,23 @@ class Crew:
         )  # fmt: skip
         self.running.append((name, process))
         return process
+
+    def wait_until_shared(self, workers: int, site: str = "route:x") -> None:
+        """Return when so many workers hold connections of the lane, and Valkey has settled."""
+        client = redis.Redis.from_url(self.url)
+        key = meter_key(f"lane:192.0.2.1|{site}")
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            fields = client.hgetall(key)
+            assert isinstance(fields, dict)
+            leases = [value for name, value in fields.items() if name.startswith(b"w:")]
+            born = float(fields.get(b"born", b"inf"))
+            if len([x for x in leases if int(x.split(b"|")[0]) > 0]) >= workers and (
+                time.time() - born > 3
+            ):
+                return
+            time.sleep(0.1)
+        pytest.fail("the workers did not begin")
 
     def wait(self) -> Sent:
         sent = Sent()

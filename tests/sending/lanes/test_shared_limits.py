@@ -54,8 +54,8 @@ def test_an_hours_limit_holds_for_all_and_survives_an_emptied_valkey(
 ) -> None:
     limits = {**LIMITS, "connections": 60, "per_hour": 300}
     for name in "abc":
-        crew.start(name, 7, limits=limits, hold=0.02, senders=3, site="route:x", expected=3)
-    time.sleep(3.5)
+        crew.start(name, 10, limits=limits, hold=0.08, senders=2, site="route:x", expected=3)
+    crew.wait_until_shared(3)
     redis.Redis.from_url(valkey.url).flushall()
     sent = crew.wait()
     assert 250 <= len(sent.spans) <= 300
@@ -88,9 +88,9 @@ def test_openings_of_connections_are_shared(crew: Crew) -> None:
 
 def test_a_killed_workers_connections_come_back(crew: Crew) -> None:
     doomed = crew.start("a", 60, limits=LIMITS, hold=30.0, site="route:x")
-    time.sleep(4)
-    crew.start("b", 9, limits=LIMITS, hold=0.05, site="route:x")
-    time.sleep(2)
+    crew.wait_until_shared(1)
+    crew.start("b", 10, limits=LIMITS, hold=0.05, site="route:x")
+    time.sleep(5)
     doomed.kill()
     sent = crew.wait()
     late = [span for span in sent.spans if span[0] > sent.spans[-1][0] - 3]
