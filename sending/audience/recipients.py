@@ -118,6 +118,19 @@ def next_bound(
     return row[0] if row else None
 
 
+_ALL_CONTACTS: Final = (
+    "JOIN sending_contact c ON c.id = chosen.contact_id AND c.tenant_id = %(tenant)s"
+)
+# By the key, whatever the planner believes of a table that has just grown: a chunk must not be
+# joined with all contacts. OFFSET 0 keeps the look-up as it is written.
+_ONE_BY_ONE: Final = """
+        CROSS JOIN LATERAL (
+          SELECT * FROM sending_contact one
+          WHERE one.id = chosen.contact_id AND one.tenant_id = %(tenant)s OFFSET 0
+        ) c
+"""
+
+
 def recipients_select(
     *,
     tenant_id: uuid.UUID,
@@ -141,9 +154,7 @@ def recipients_select(
             AND s.tenant_id = %(tenant)s
             AND s.contact_id > %(after)s AND s.contact_id <= %(until)s
         ) chosen
-        -- The bounds once more: else a chunk of thousands is joined with the whole table.
-        JOIN sending_contact c ON c.id = chosen.contact_id AND c.tenant_id = %(tenant)s
-          AND c.id > %(after)s AND c.id <= %(until)s
+        {_ALL_CONTACTS if until is None else _ONE_BY_ONE}
         WHERE {_IS_RECIPIENT}
     """  # noqa: S608 (parts are constants of this module)
     params = _params(tenant_id, list_ids, excluded_list_ids)
