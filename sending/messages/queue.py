@@ -33,8 +33,8 @@ UUID7_SQL: Final = (
 _CHUNK_MEMORY: Final = "64MB"
 
 # The same for row `n` of a statement that began at `mw_us` (microseconds): the rest of the
-# microsecond stands in the twelve bits after the version (section 6.2, method 3), so that ids come
-# in order, which is what indexes like. The random bits are the server's own: an id is no secret, and
+# microsecond stands in the twelve bits after the version (section 6.2, method 3): ids then come in
+# order, which is what indexes like. The random bits are the server's own: an id is no secret, and
 # `gen_random_uuid` asks the kernel for every row, a quarter of all that preparing would cost.
 _ROW_US: Final = "(%(mw_us)s::bigint + n)"
 _ROW_UUID7_SQL: Final = (

@@ -33,6 +33,7 @@ from sending.messages.queue import (
 )
 from sending.messages.selectors import compiled_of, pending_compile, refusals_for
 from sending.messages.types import AcceptedBatch, AcceptedItem, SendRequest
+from sending.messages.wakeup import wake_on_commit
 from tenants.audit.services import record
 from tenants.directory.actor import Actor
 from tenants.directory.models import Tenant
@@ -76,7 +77,7 @@ def accept_messages(*, actor: Actor, request: SendRequest) -> AcceptedBatch:
         insert_messages(envelope, messages)
         record_facts([_fact(envelope, message) for message in messages])
     if checked.due_at <= now and any(not message.refusal for message in messages):
-        enqueue_on_commit(jobs.DELIVER_BY_STREAM[request.stream])
+        wake_on_commit(request.stream)
     return AcceptedBatch(
         batch_id=batch.pk,
         content_id=content.pk,
@@ -294,7 +295,7 @@ def resume_batch(*, actor: Actor, batch: Batch) -> None:
     """Go on with a paused batch, and wake delivery. Raises Conflict when the batch is over."""
     status = Batch.Status
     if _change_status(actor, batch, before=[status.PAUSED], after=status.RUNNING):
-        enqueue_on_commit(jobs.DELIVER_BY_STREAM[batch.stream])
+        wake_on_commit(batch.stream)
         return
     if batch.status != status.RUNNING:
         raise Conflict("This batch is over already.", code="batch-over")

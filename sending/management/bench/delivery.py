@@ -81,6 +81,11 @@ class Child:
             raise RuntimeError(f"a process of the benchmark ended with {self._process.wait()}")
         return line.strip()
 
+    def kill(self) -> None:
+        """End it at once, for one that does not listen."""
+        self._process.kill()
+        self._process.wait()
+
     def end(self) -> None:
         """End its input, wait, and kill it where that does not help."""
         assert self._process.stdin is not None
@@ -95,23 +100,19 @@ class Child:
 
 
 @contextmanager
-def _child(command: list[str], environment: dict[str, str] | None = None) -> Iterator[Child]:
-    child = Child(command, environment)
+def child(command: list[str], environment: dict[str, str] | None = None) -> Iterator[Child]:
+    started = Child(command, environment)
     try:
-        yield child
+        yield started
     finally:
-        child.end()
+        started.end()
 
 
 def bench_delivery(options: Options, say: Callable[[str], None]) -> dict[str, Any]:
     """Prepare and deliver a campaign and return the figures; `say` takes profiles and progress."""
     limits = [signing_limit()]
-    campaign, made, prepare_seconds = _prepared_campaign(options)
-    command = [
-        sys.executable, "-m", "sending.management.bench.internet",
-        "--domains", str(_DOMAINS), "--addresses", str(_ADDRESSES),
-    ]  # fmt: skip
-    with _child(command) as internet:
+    campaign, made, prepare_seconds = prepared_campaign(options.recipients, sign=options.sign)
+    with child(internet_command(_DOMAINS, _ADDRESSES)) as internet:
         where = json.loads(internet.hear())
         run = _Run(options, campaign, internet, where)
         figures = run.deliver(say)
@@ -137,13 +138,22 @@ def bench_delivery(options: Options, say: Callable[[str], None]) -> dict[str, An
     }
 
 
-def _prepared_campaign(options: Options) -> tuple[Campaign, int, float]:
+def internet_command(domains: int, addresses: int) -> list[str]:
+    """Return how the simulated internet of a benchmark is started."""
+    return [
+        sys.executable, "-m", "sending.management.bench.internet",
+        "--domains", str(domains), "--addresses", str(addresses),
+    ]  # fmt: skip
+
+
+def prepared_campaign(recipients: int, *, sign: str) -> tuple[Campaign, int, float]:
+    """Import people and make a campaign's messages; returns it, how many, and the seconds."""
     workspace = make_workspace()
     with tempfile.TemporaryDirectory(prefix="mailwright-bench-") as folder:
         path = Path(folder) / "people.csv"
-        write_people(path, rows=options.recipients, domains=_DOMAINS, flawed=False)
+        write_people(path, rows=recipients, domains=_DOMAINS, flawed=False)
         import_file(workspace, path)
-    campaign = start_campaign(workspace, sign=options.sign)
+    campaign = start_campaign(workspace, sign=sign)
     start = time.perf_counter()
     made = prepare_campaign(tenant_id=workspace.tenant.pk, campaign_id=campaign.pk)
     seconds = time.perf_counter() - start

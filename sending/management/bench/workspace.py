@@ -58,7 +58,7 @@ class Imported:
     run_seconds: float
 
 
-def make_workspace(*, name: str = "Bench") -> Workspace:
+def make_workspace(*, name: str = "Bench", host: str = "bench.example") -> Workspace:
     """Make a tenant with a list, a sender on a verified domain, and two source IPs."""
     tenant = Tenant.objects.create(
         name=name, slug=name.lower(), postal_address="1 Main Street, Springfield"
@@ -66,16 +66,16 @@ def make_workspace(*, name: str = "Bench") -> Workspace:
     actor = system_actor(tenant.pk, "Benchmark")
     with scope(tenant.pk):
         contact_list = create_list(actor=actor, name="Gardeners")
-        domain = add_domain(actor=actor, name="bench.example")
+        domain = add_domain(actor=actor, name=host)
         # What is measured here is not DNS checks of domains.
         Domain.objects.filter(pk=domain.pk).update(
             status=Domain.Status.VERIFIED, verified_at=timezone.now()
         )
-        add_sender(actor=actor, name="The Garden Letter", email="news@bench.example")
+        add_sender(actor=actor, name="The Garden Letter", email=f"news@{host}")
     pool = IpPool.objects.create(name=name, purpose=IpPool.Purpose.ANY)
     for number, address in enumerate(_SOURCES, 1):
-        IpAddress.objects.create(
-            address=address, pool=pool, ehlo_name=f"out{number}.mailwright.test"
+        IpAddress.objects.get_or_create(
+            address=address, defaults={"pool": pool, "ehlo_name": f"out{number}.mailwright.test"}
         )
     return Workspace(tenant, actor, contact_list)
 

@@ -1,0 +1,196 @@
+"""`manage.py bench latency`: how long a receipt takes while a campaign goes out at full speed.
+
+Real requests to the real web server; each time is from before the request to the sink's 250, as the
+attempt's record has it. The delivery workers are the product's, in processes of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from django.conf import settings
+
+from esp.lib.ids import from_public
+from esp.stack.machine import free_port
+from sending.campaigns.models import Campaign
+from sending.dispatch.worker import DeliveryWorker
+from sending.events.models import Attempt
+from sending.management.bench.delivery import Child, child, internet_command, prepared_campaign
+from sending.management.bench.people import domain_of
+from sending.management.bench.proc import describe_machine
+from sending.messages.models import Message
+from tenants.apikeys.services import create_key
+from tenants.directory.actor import system_actor
+from tenants.scoping.context import scope
+
+_DOMAINS, _ADDRESSES = 20, 5
+_START_SECONDS = 60.0
+
+
+def bench_latency(
+    *, recipients: int, requests: int, per_second: float, workers: int, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Measure and return the figures; `say` takes progress."""
+    campaign, made, _ = prepared_campaign(recipients, sign="rsa")
+    actor = system_actor(campaign.tenant_id, "Benchmark")
+    with scope(campaign.tenant_id):
+        _, key = create_key(actor=actor, name="Shop", scopes=["messages:send"])
+    with ExitStack() as stack:
+        internet = stack.enter_context(child(internet_command(_DOMAINS, _ADDRESSES)))
+        where = json.loads(internet.hear())
+        environment = {
+            "SMTP_PORT": str(where["smtp_port"]),
+            "DNS_RESOLVERS": f"127.0.0.1:{where['dns_port']}",
+        }
+        url = stack.enter_context(_web(environment))
+        pump = stack.enter_context(child(_manage("pump"), environment))
+        pump.hear()
+        _ask(url, key, 0)  # the first compiles a content and opens connections
+        broadcast = [
+            stack.enter_context(child(_manage("worker", str(campaign.batch_id)), environment))
+            for _ in range(workers)
+        ]
+        for one in broadcast:
+            one.hear()
+        for one in broadcast:
+            one.say("go")
+        time.sleep(1.0)
+        say(f"sending {requests} receipts beside {made:,} newsletters")
+        sent = _requests(url, key, requests, per_second)
+        was_busy = _left(campaign) > 0
+        seconds = _latencies(sent)
+        for one in broadcast:  # they end when the campaign does: the rest is not waited for
+            one.kill()
+    return {
+        "bench": "latency",
+        "campaign": made,
+        "campaign_was_under_way_at_the_end": was_busy,
+        "requests": len(sent),
+        "arrived": len(seconds),
+        **{f"{name}_ms": _percentile(seconds, part) for name, part in _PARTS},
+        "machine": describe_machine(),
+    }
+
+
+_PARTS = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("max", 1.0))
+
+
+def _manage(*arguments: str) -> list[str]:
+    return [sys.executable, str(settings.ROOT / "manage.py"), "bench", *arguments]
+
+
+@contextmanager
+def _web(environment: dict[str, str]) -> Iterator[str]:
+    """Run the web server as production does; yields the address of the API's messages."""
+    port = free_port()
+    command = [
+        sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1",
+        "--port", str(port), "--workers", "1", "--blocking-threads", "8", "--no-ws",
+        "--log-level", "warning", "esp.wsgi:application",
+    ]  # fmt: skip
+    mine = {**environment, "MAILWRIGHT_PROCESS": "web"}
+    server = Child(command, mine)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        end = time.monotonic() + _START_SECONDS
+        while not _answers(url):
+            if time.monotonic() > end:
+                raise RuntimeError("the web server of the benchmark did not start")
+            time.sleep(0.2)
+        yield f"{url}/api/v1/messages"
+    finally:
+        server.kill()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/healthz", timeout=2):  # noqa: S310 (our loopback)
+            return True
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code < 500
+    except OSError:
+        return False
+
+
+def _ask(url: str, key: str, number: int) -> uuid.UUID:
+    """Send one message by the API; returns its id."""
+    body = {
+        "from": {"email": "news@bench.example", "name": "Bench"},
+        "to": [{"email": f"buyer{number}@{domain_of(number, _DOMAINS)}"}],
+        "subject": "Your order",
+        "html": "<p>Thank you for your order.</p>",
+    }
+    request = urllib.request.Request(  # noqa: S310 (our own loopback address)
+        url,
+        data=json.dumps(body).encode(),
+        headers={
+            "Host": settings.PRODUCT_DOMAIN,
+            "Authorization": f"Bearer {key}",
+            "Content-Type": "application/json",
+            "Idempotency-Key": str(uuid.uuid4()),
+        },
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+        return from_public("msg", json.load(answer)["messages"][0]["id"])
+
+
+def _requests(url: str, key: str, count: int, per_second: float) -> dict[uuid.UUID, float]:
+    """Send `count` messages at an even rate; returns when each request was begun (Unix)."""
+    begun: dict[uuid.UUID, float] = {}
+
+    def one(number: int) -> None:
+        at = time.time()
+        begun[_ask(url, key, number)] = at
+
+    threads = []
+    start = time.monotonic()
+    for number in range(1, count + 1):
+        time.sleep(max(0.0, start + number / per_second - time.monotonic()))
+        thread = threading.Thread(target=one, args=(number,))
+        thread.start()
+        threads.append(thread)
+    for thread in threads:
+        thread.join()
+    return begun
+
+
+def _latencies(sent: dict[uuid.UUID, float]) -> list[float]:
+    """Return the sorted seconds from request to delivery of those that arrived in time."""
+    end = time.monotonic() + 30
+    rows: dict[uuid.UUID, float] = {}
+    while len(rows) < len(sent) and time.monotonic() < end:
+        found = Attempt.unscoped.filter(message_id__in=list(sent), outcome="delivered")
+        rows = {key: at.timestamp() for key, at in found.values_list("message_id", "at")}
+        time.sleep(0.2)
+    return sorted(rows[key] - sent[key] for key in rows)
+
+
+def _percentile(seconds: Sequence[float], part: float) -> float | None:
+    if not seconds:
+        return None
+    return round(1000 * seconds[min(len(seconds) - 1, int(part * len(seconds)))], 1)
+
+
+def _left(campaign: Campaign) -> int:
+    return Message.unscoped.filter(batch_id=campaign.batch_id, status="queued").count()
+
+
+def pump() -> None:
+    """Deliver transactional mail, slice by slice, until this process is ended."""
+    worker = DeliveryWorker("transactional", lingers=True)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    parent = os.getppid()
+    while os.getppid() == parent:
+        worker.run_slice(seconds=5.0)

@@ -1,0 +1,188 @@
+"""Whose turn it is: weights, priorities, holds, and a small tenant beside a huge campaign."""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+import threading
+import time
+import uuid
+from collections import Counter
+
+import pytest
+from django.db import connections
+from django.utils import timezone
+
+from deliverability.holds.models import SendingHold
+from sending.dispatch.claims import Job, claim
+from sending.dispatch.turns import Ready, allot, ready_batches, without
+from sending.dispatch.worker import DeliveryWorker
+from sending.messages.models import Batch, Message, MessageContent, QueueEntry
+from tests import make
+from tests.cast import Cast
+from tests.sending.dispatch.conftest import World
+from tests.sending.dispatch.test_delivery import queue as queue_mail
+
+ACME, GLOBEX = uuid.UUID(int=1), uuid.UUID(int=2)
+
+
+def fill(batch: Batch, content: MessageContent, count: int) -> None:
+    """Put `count` due messages into a batch."""
+    now = timezone.now()
+    for number in range(count):
+        message = make.message(batch, content, f"r{number}@plainmail.test")
+        QueueEntry.objects.create(
+            message_id=message.pk, tenant_id=batch.tenant_id, batch_id=batch.pk,
+            domain="plainmail.test", due_at=now, expires_at=now + dt.timedelta(days=1),
+        )  # fmt: skip
+
+
+@pytest.fixture
+def batches(cast: Cast) -> tuple[Batch, Batch]:
+    """A batch of Acme's with 40 messages and one of Globex's with 40."""
+    found = []
+    for tenant, name in ((cast.acme, "acme.example"), (cast.globex, "globex.example")):
+        batch = make.batch(tenant)
+        fill(batch, make.message_content(make.domain(tenant, name)), 40)
+        found.append(batch)
+    return found[0], found[1]
+
+
+def ask(limit: int, **more: object) -> list[Job]:
+    lease = dt.timedelta(minutes=1)
+    return claim(
+        stream="broadcast", limit=limit, worker="w", now=timezone.now(), lease=lease, **more
+    )  # type: ignore[arg-type]
+
+
+def counts(jobs: list[Job]) -> dict[uuid.UUID, int]:
+    return dict(Counter(job.batch_id for job in jobs))
+
+
+def test_a_tenant_of_weight_three_gets_three_turns_to_one(
+    cast: Cast, batches: tuple[Batch, Batch]
+) -> None:
+    cast.acme.weight = 3
+    cast.acme.save()
+    assert counts(ask(40)) == {batches[0].pk: 30, batches[1].pk: 10}
+
+
+def test_what_one_tenant_has_not_another_gets(cast: Cast, batches: tuple[Batch, Batch]) -> None:
+    QueueEntry.objects.filter(batch_id=batches[0].pk).delete()
+    QueueEntry.objects.filter(
+        pk__in=QueueEntry.objects.filter(batch_id=batches[1].pk).values("pk")[5:]
+    ).update(due_at=timezone.now())
+    assert counts(ask(30)) == {batches[1].pk: 30}
+
+
+def test_inside_a_tenant_the_higher_priority_goes_first(cast: Cast) -> None:
+    content = make.message_content(make.domain(cast.acme, "acme.example"))
+    urgent, usual = make.batch(cast.acme), make.batch(cast.acme)
+    Batch.unscoped.filter(pk=urgent.pk).update(priority=5)
+    fill(usual, content, 20)
+    fill(urgent, content, 6)
+    assert counts(ask(6)) == {urgent.pk: 6}
+    assert counts(ask(6)) == {usual.pk: 6}
+
+
+def test_one_claim_fills_up_from_lower_priorities(cast: Cast) -> None:
+    content = make.message_content(make.domain(cast.acme, "acme.example"))
+    urgent, usual = make.batch(cast.acme), make.batch(cast.acme)
+    Batch.unscoped.filter(pk=urgent.pk).update(priority=5)
+    fill(usual, content, 20)
+    fill(urgent, content, 6)
+    assert counts(ask(10)) == {urgent.pk: 6, usual.pk: 4}
+
+
+def hold(batch: Batch, *, whole: bool = False, **more: object) -> SendingHold:
+    return SendingHold.unscoped.create(
+        tenant_id=batch.tenant_id, batch_ref=None if whole else batch.pk, reason="Too many bounces",
+        **more,
+    )  # fmt: skip
+
+
+def test_held_batches_and_tenants_keep_their_mail(batches: tuple[Batch, Batch]) -> None:
+    first = hold(batches[0])
+    hold(batches[1], whole=True, stream="broadcast", until=timezone.now() + dt.timedelta(hours=1))
+    assert ask(10) == []
+    SendingHold.unscoped.filter(pk=first.pk).update(lifted_at=timezone.now())
+    assert counts(ask(10)) == {batches[0].pk: 10}
+
+
+def test_a_hold_that_is_over_or_of_the_other_stream_holds_nothing(
+    batches: tuple[Batch, Batch],
+) -> None:
+    hold(batches[0], until=timezone.now() - dt.timedelta(seconds=1))
+    hold(batches[1], whole=True, stream="transactional")
+    assert len(counts(ask(10))) == 2
+
+
+def test_a_batch_that_was_paused_a_moment_ago_gives_nothing(
+    batches: tuple[Batch, Batch],
+) -> None:
+    seen = ready_batches("broadcast", timezone.now())
+    Batch.unscoped.filter(pk=batches[0].pk).update(status="paused")
+    assert counts(ask(10, ready=seen)) == {batches[1].pk: 10}
+
+
+def test_batches_for_other_nodes_are_left_alone(batches: tuple[Batch, Batch]) -> None:
+    assert counts(ask(10, avoid_batches={batches[0].pk})) == {batches[1].pk: 10}
+
+
+def test_a_claim_takes_the_words_of_the_wait_away(batches: tuple[Batch, Batch]) -> None:
+    QueueEntry.objects.update(hold="rate", reason="The lane is full.")
+    job = ask(1)[0]
+    entry = QueueEntry.objects.get(pk=job.message_id)
+    assert (entry.hold, entry.reason, entry.worker) == ("", "", "w")
+
+
+def test_shares_are_whole_and_add_up() -> None:
+    ready = [Ready(uuid.UUID(int=n), uuid.UUID(int=n), 1 + n % 3, 0) for n in range(1, 8)]
+    shares = allot(ready, 100, random.Random(7))
+    assert sum(shares.values()) == 100
+    assert min(shares.values()) >= 1
+
+
+def test_with_more_tenants_than_places_all_get_their_turn_in_time() -> None:
+    ready = [Ready(uuid.UUID(int=n), uuid.UUID(int=n), 1, 0) for n in range(1, 301)]
+    chance = random.Random(1)
+    seen: set[uuid.UUID] = set()
+    for _ in range(60):
+        shares = allot(ready, 40, chance)
+        assert len(shares) == 40
+        seen |= shares.keys()
+    assert len(seen) == 300
+
+
+def test_who_gave_less_than_asked_is_not_asked_again() -> None:
+    one, two = (Ready(uuid.UUID(int=n), ACME, 1, 0) for n in (1, 2))
+    assert without([one, two], {one.batch_id: 5, two.batch_id: 5}, {two.batch_id: 5}) == [two]
+
+
+def test_a_huge_campaign_delays_another_tenants_first_message_by_no_more_than_seconds(
+    world: World, worker: DeliveryWorker
+) -> None:
+    huge = queue_mail(world, [f"r{n}@plainmail.test" for n in range(1500)])
+    domain = make.domain(world.cast.globex, "globex.example")
+    content = make.message_content(domain)
+    small = make.batch(world.cast.globex)
+    taken: list[float] = []
+
+    def send_one() -> None:
+        time.sleep(1.0)
+        begun = time.monotonic()
+        fill(small, content, 1)
+        while QueueEntry.objects.filter(batch_id=small.pk).exists():
+            time.sleep(0.02)
+        taken.append(time.monotonic() - begun)
+        connections.close_all()
+
+    thread = threading.Thread(target=send_one)
+    thread.start()
+    end = time.monotonic() + 30
+    while thread.is_alive() and time.monotonic() < end:
+        worker.run_slice(seconds=2.0)
+    thread.join()
+    assert taken[0] < 5.0
+    assert QueueEntry.objects.filter(batch_id=huge.pk).exists()  # the campaign was still under way
+    assert Message.unscoped.get(batch_id=small.pk).status in {"delivered", "bounced"}
