@@ -20,6 +20,7 @@ from markupsafe import escape
 WIDTH = 75  # columns before the "=" of a soft line break; 76 with it
 SOFT = "=\r\n"
 _LAST_COLUMN = 40  # a constant that ends further right leaves the next line to the value
+_FITS = WIDTH - _LAST_COLUMN  # columns that are free behind every constant
 _MEMO = 4096  # values kept in coded form: names, places and plans repeat
 
 _CLEAN = re.compile(r"[!-<>-~]+(?: [!-<>-~]+)*").fullmatch
@@ -62,6 +63,8 @@ def wrap(code: str, column: int = 0) -> str:
 def _wrapped_clean(text: str, column: int) -> str:
     """Return what `wrap` returns for text without escapes (a URL), and a soft break."""
     room = WIDTH - column
+    if len(text) <= room:
+        return text + SOFT
     if len(text) <= room + WIDTH:
         return f"{text[:room]}{SOFT}{text[room:]}{SOFT}"
     return wrap(text, column) + SOFT
@@ -108,6 +111,7 @@ class Form:
     """
 
     limit_factor = 1
+    tail = ""  # of a short value that needs no code
 
     def __init__(self, *, html: bool) -> None:
         self.html = html
@@ -137,6 +141,7 @@ class Quoted(Form):
     """
 
     limit_factor = 2  # the limit counts code here
+    tail = SOFT
 
     def constant(self, text: str) -> tuple[str, int]:
         return quote_constant(text)
@@ -147,17 +152,21 @@ class Quoted(Form):
     def place(self, text: str, column: int) -> str:
         is_clean = _CLEAN_HTML(text) if self.html else _CLEAN(text)
         if is_clean:
-            if len(text) > WIDTH:
+            if len(text) > _FITS:
                 return _wrapped_clean(text, column)
-            self._keep(text, text)
-            return wrap(text, column) + SOFT
+            code = text + SOFT
+            if len(self.memo) < _MEMO:
+                self.memo[text] = code
+            else:
+                self.memo.clear()
+            return code
         escaped = str(escape(text)) if self.html else text
         if len(text) <= WIDTH and text.strip() == text != "" and text.isprintable():
             self._keep(text, quote_line(escaped))
         return quote_value(escaped, column)
 
     def _keep(self, text: str, code: str) -> None:
-        if len(code) <= WIDTH - _LAST_COLUMN:
+        if len(code) <= _FITS:
             if len(self.memo) >= _MEMO:
                 self.memo.clear()
             self.memo[text] = code + SOFT

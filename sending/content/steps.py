@@ -44,6 +44,7 @@ Write = Callable[[str], None]
 Step = Callable[[BoundedContext, Write], None]
 Steps = tuple[str | Step, ...]
 
+_BIG = 10**18  # a number below it fits behind every constant
 _LONG = 256  # characters of a value that are counted at once, not at the end
 _SILENT = (comment_tag.CommentNode, inline_comment_tag.InlineCommentNode)
 _VALUES = (output.OutputNode, LinkNode, PixelNode)  # what goes on the line of a constant
@@ -240,7 +241,7 @@ def _simple_output(expression: Expression) -> tuple[Expression | None, str | Non
 
 def _value(look: Evaluate, fallback: str | None, otherwise: Step, form: Form, column: int) -> Step:
     """Return the step of a plain value: nearly every output of a newsletter."""
-    known, place = form.memo.get, form.place
+    known, place, tail = form.memo.get, form.place, form.tail
     blank = None if fallback is None else form.finished(fallback, column)  # not escaped
 
     def step(context: BoundedContext, write: Write) -> None:
@@ -248,9 +249,9 @@ def _value(look: Evaluate, fallback: str | None, otherwise: Step, form: Form, co
             value = look(context)
         except MISSING:
             return otherwise(context, write)
-        if type(value) is int:
-            value = str(value)
-        elif type(value) is not str:
+        if type(value) is not str:
+            if type(value) is int and -_BIG < value < _BIG:
+                return write(f"{value}{tail}")
             return otherwise(context, write)
         written = known(value)  # never a blank value
         if written is not None:
