@@ -24,13 +24,15 @@ from sending.campaigns.review import review_campaign
 from sending.campaigns.services import create_campaign, save_draft, send_campaign
 from sending.content.models import CompiledVersion, ContentKind
 from sending.content.services import compile_version
+from sending.lanes.models import LimitOverride
 from sending.management.bench import letter
-from sending.management.bench.people import TARGETS
+from sending.management.bench.people import TARGETS, domain_of
 from tenants.directory.actor import Actor, system_actor
 from tenants.directory.models import Tenant
 from tenants.scoping.context import scope
 
-_SOURCES = ("127.0.2.1", "127.0.2.2")
+_SOURCES = ("127.0.2.1", "127.0.2.2", "127.0.2.3")
+_SITES = 20
 # Which keys sign, by the command line's --sign.
 _ALGORITHMS = {
     "rsa": [DkimKey.Algorithm.RSA],
@@ -72,12 +74,37 @@ def make_workspace(*, name: str = "Bench", host: str = "bench.example") -> Works
             status=Domain.Status.VERIFIED, verified_at=timezone.now()
         )
         add_sender(actor=actor, name="The Garden Letter", email=f"news@{host}")
-    pool = IpPool.objects.create(name=name, purpose=IpPool.Purpose.ANY)
+    _make_sources(name)
+    _open_sinks()
+    return Workspace(tenant, actor, contact_list)
+
+
+def _make_sources(name: str) -> None:
+    """Make two addresses for campaigns and one for single messages, as an operator should."""
+    pools = {
+        purpose: IpPool.objects.create(name=f"{name} {purpose}", purpose=purpose)
+        for purpose in (IpPool.Purpose.BROADCAST, IpPool.Purpose.TRANSACTIONAL)
+    }
     for number, address in enumerate(_SOURCES, 1):
+        is_last = number == len(_SOURCES)
+        pool = pools[IpPool.Purpose.TRANSACTIONAL if is_last else IpPool.Purpose.BROADCAST]
         IpAddress.objects.get_or_create(
             address=address, defaults={"pool": pool, "ehlo_name": f"out{number}.mailwright.test"}
         )
-    return Workspace(tenant, actor, contact_list)
+
+
+def _open_sinks() -> None:
+    """Take the limits off: the sinks have none, and what is measured is not our politeness."""
+    for number in range(_SITES):
+        LimitOverride.objects.update_or_create(
+            scope=LimitOverride.Scope.SITE,
+            key=f"mx.{domain_of(number, _SITES)}",
+            defaults={
+                "connections": 200, "messages_per_connection": 10_000,
+                "connections_per_minute": 100_000, "per_second": 100_000,
+                "per_minute": 10_000_000, "per_hour": 100_000_000, "per_day": 1_000_000_000,
+            },
+        )  # fmt: skip
 
 
 def import_file(workspace: Workspace, path: Path) -> Imported:
