@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 import threading
 import time
@@ -21,7 +22,6 @@ from typing import Any
 from django.conf import settings
 
 from esp.lib.ids import from_public
-from esp.stack.machine import free_port
 from sending.campaigns.models import Campaign
 from sending.dispatch.worker import DeliveryWorker
 from sending.events.models import Attempt
@@ -92,7 +92,9 @@ def _manage(*arguments: str) -> list[str]:
 @contextmanager
 def _web(environment: dict[str, str]) -> Iterator[str]:
     """Run the web server as production does; yields the address of the API's messages."""
-    port = free_port()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     command = [
         sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1",
         "--port", str(port), "--workers", "1", "--blocking-threads", "8", "--no-ws",
