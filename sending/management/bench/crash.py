@@ -88,6 +88,7 @@ def bench_crash(options: CrashOptions, say: Callable[[str], None]) -> dict[str, 
     try:
         where = json.loads(internet.hear())
         chaos = _Chaos(options, host, internet, say)
+        workspace, key = chaos.make_workspace()
         started = host.ask(
             "start",
             environment={
@@ -99,7 +100,7 @@ def bench_crash(options: CrashOptions, say: Callable[[str], None]) -> dict[str, 
                 "SEND_RATE": "1000",
             },
         )
-        figures = chaos.run(started["site_url"])
+        figures = chaos.run(started["site_url"], workspace, key)
     finally:
         internet.end()
     return {"bench": "crash", "seed": options.seed, **figures} | {
@@ -125,6 +126,7 @@ class _Chaos:
         self, options: CrashOptions, host: Host, internet: Child, say: Callable[[str], None]
     ) -> None:
         self._options = options
+        self.hits = max(len(KINDS), round(options.seconds / _HIT_SECONDS))
         self._host = host
         self._internet = internet
         self._say = say
@@ -135,12 +137,10 @@ class _Chaos:
         self._moments: list[tuple[float, str]] = []
         self._stop_seconds: list[dict[str, float]] = []
 
-    def run(self, site_url: str) -> dict[str, Any]:
-        hits = max(len(KINDS), round(self._options.seconds / _HIT_SECONDS))
-        workspace, key = self._workspace(max(1, self._options.recipients // hits))
+    def run(self, site_url: str, workspace: Workspace, key: str) -> dict[str, Any]:
         traffic = Traffic(site_url, key, domains=_DOMAINS, per_second=self._options.api_rate)
         traffic.start()
-        self._hit_all(workspace, hits)
+        self._hit_all(workspace, self.hits)
         traffic.end()
         self._say("settling")
         settled = self._settle()
@@ -152,7 +152,9 @@ class _Chaos:
 
     # -- the workload ------------------------------------------------------------------------
 
-    def _workspace(self, people: int) -> tuple[Workspace, str]:
+    def make_workspace(self) -> tuple[Workspace, str]:
+        """Import the list before the workers are there, whose sweeps would take the import."""
+        people = max(1, self._options.recipients // self.hits)
         workspace = make_workspace()
         with tempfile.TemporaryDirectory(prefix="mailwright-bench-") as folder:
             path = Path(folder) / "people.csv"
