@@ -193,6 +193,7 @@ def _percentile(seconds: Sequence[float], part: float) -> float | None:
 
 
 def _left(campaign: Campaign) -> int:
+    assert campaign.batch_id is not None
     return Message.unscoped.filter(batch_id=campaign.batch_id, status="queued").count()
 
 
