@@ -36,6 +36,19 @@ RETURNING message.id, message.tenant_id, message.batch_id, message.contact_id, m
 """
 
 
+_WAITING = """
+SELECT count(*) FROM sending_queueentry
+WHERE site = %(site)s AND source_id = %(source)s AND worker = '' AND due_at > %(now)s
+"""
+
+
+def waiting_in(*, source_id: str, site: str, now: dt.datetime) -> int:
+    """Return how many messages of a lane are not due yet."""
+    with connection.cursor() as cursor:
+        cursor.execute(_WAITING, {"now": now, "site": site, "source": source_id})
+        return int(cursor.fetchone()[0])
+
+
 def requeue_chunk(*, source_id: str, site: str, now: dt.datetime, size: int = 5000) -> int:
     """Make up to `size` waiting messages of a lane due at once; return how many."""
     with transaction.atomic(), connection.cursor() as cursor:

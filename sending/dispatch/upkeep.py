@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError
 
-from deliverability.alerts.services import settle_alert
+from deliverability.alerts.services import close_unseen, raise_alert
 from deliverability.ips import caps, nodes
 from deliverability.tls.selectors import required_domains
 from esp.kit.valkey import client
@@ -27,7 +27,7 @@ from sending.lanes.grants import GrantStore
 from sending.lanes.selectors import counts_for, limits_snapshot
 from sending.lanes.services import add_counts, write_actions
 from sending.lanes.shaping import shaping_in_force
-from sending.lanes.throttle import SharedThrottle
+from sending.lanes.throttle import ALARM_CODE, ALARM_SECONDS, SharedThrottle
 from sending.lanes.types import Action, Alarm, LaneCount, LimitsSnapshot, Used
 
 log = logging.getLogger(__name__)
@@ -68,10 +68,12 @@ def shared_throttle(worker: str, clock: Clock, in_database: InDatabase) -> Share
 
 
 def _tell(alarm: Alarm) -> None:
+    """Raise an alarm. Its end is nobody's to tell: another worker may be in trouble still."""
+    if not alarm.is_on:
+        return
     try:
-        settle_alert(
-            is_on=alarm.is_on, code=alarm.code, severity="warning", title=alarm.title,
-            detail=alarm.detail,
+        raise_alert(
+            code=alarm.code, severity="warning", title=alarm.title, detail=alarm.detail
         )  # fmt: skip
     except (DatabaseError, InterfaceError) as error:
         log.warning("the alert %s was not written: %s", alarm.code, error)
@@ -147,4 +149,5 @@ def _exchange(actions: list[Action], counts: list[LaneCount], done: set[str]) ->
     done.add("counts")
     nodes.beat(nodes.this_node())
     caps.snapshot()
+    close_unseen(code=ALARM_CODE, seconds=ALARM_SECONDS * 2.5)
     return limits_snapshot()

@@ -12,6 +12,7 @@ from sending.engine.ports import MxAnswer
 
 # A site's name is stored with every message.
 MAX_SITE = 60
+ROUTE_PREFIX = "route:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,18 @@ def shorten(hosts: str) -> str:
     digest = hashlib.sha256(hosts.encode()).hexdigest()[:12]
     tail = f"+{len(others)}~{digest}"
     return first[: MAX_SITE - len(tail)] + tail
+
+
+def route_site(route: str) -> str:
+    """Return the site that stands for a route in its lane: "route:" and its name, MAX_SITE at most.
+
+    A name that is too long ends in a digest, so that two of them never share a lane.
+    """
+    name = f"{ROUTE_PREFIX}{route}"
+    if len(name) <= MAX_SITE:
+        return name
+    tail = f"~{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    return name[: MAX_SITE - len(tail)] + tail
 
 
 def readable(site: str) -> str:

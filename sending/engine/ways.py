@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 
 from sending.engine.ports import Lane, Outcome, Way
+from sending.engine.sites import route_site
 
 
 def ordered_ways(ways: Sequence[Way], rng: random.Random) -> Sequence[Way]:
@@ -28,7 +29,7 @@ def lane_of(way: Way, site: str) -> Lane:
     """Return the lane of a message that leaves by `way`; `site` is its domain's, if looked up."""
     if way.relay is None and way.carrier is None:
         return Lane(way.source.id, site)
-    return Lane(way.source.id, f"route:{way.route}")
+    return Lane(way.source.id, route_site(way.route))
 
 
 def is_direct(way: Way) -> bool:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from esp.lib.clock import Clock
 from sending.engine.ports import Demand, Refusal
 from sending.engine.shaping import Shaping
+from sending.engine.sites import ROUTE_PREFIX
 from sending.lanes import words
 from sending.lanes.lane import LaneShare, Spread
 from sending.lanes.meters import Meter
@@ -66,8 +67,8 @@ class Refuser:
         return Refusal(reason.text[:300], seconds, reason.hold)
 
     def _site(self, site: str) -> str:
-        if site.startswith("route:"):
-            return f"the route {site[6:]}"
+        if site.startswith(ROUTE_PREFIX):
+            return f"the route {site.removeprefix(ROUTE_PREFIX)}"
         return self._shaping.site_title(site)
 
     def _shut(self, share: LaneShare, site: str, source: str) -> _Reason:

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from deliverability.ips.models import IpAddress
 from sending.engine.ports import Lane
+from sending.engine.sites import ROUTE_PREFIX
 from sending.lanes.models import LaneState, LimitOverride, ShapingAction
 from sending.lanes.shaping import shaping_in_force
 from sending.lanes.types import Closed, LimitsSnapshot, Quota, Used
@@ -58,15 +59,13 @@ def counts_for(lanes: Iterable[Lane]) -> dict[Lane, Used]:
         WHERE hour IS NOT NULL
     """
     with connection.cursor() as cursor:
-        cursor.execute(sql, [[x.source_id for x in wanted], [x.site[:60] for x in wanted]])
+        cursor.execute(sql, [[x.source_id for x in wanted], [x.site for x in wanted]])
         rows = cursor.fetchall()
     found = {}
     for source_id, site, hour, sent_hour, day, sent_day, concurrency in rows:
         same_day = hour.astimezone(dt.UTC).date() == day
         found[source_id, site] = Used(hour, sent_hour, sent_day if same_day else 0, concurrency)
-    return {
-        x: found[x.source_id, x.site[:60]] for x in wanted if (x.source_id, x.site[:60]) in found
-    }
+    return {x: found[x.source_id, x.site] for x in wanted if (x.source_id, x.site) in found}
 
 
 @dataclass(frozen=True)
@@ -93,8 +92,8 @@ class LaneFacts:
 def lane_facts(source_id: str, site: str, *, now: dt.datetime | None = None) -> LaneFacts:
     """Return what is known of a lane, also of one that was never used."""
     now = now or timezone.now()
-    row = LaneState.objects.filter(source_id=source_id, site=site[:60]).first()
-    row = row or LaneState(source_id=source_id, site=site[:60])
+    row = LaneState.objects.filter(source_id=source_id, site=site).first()
+    row = row or LaneState(source_id=source_id, site=site)
     shaping = shaping_in_force()
     rule = shaping.rules_by_id.get(row.suspended_rule)
     state = state_of(row, now)
@@ -127,7 +126,9 @@ def state_of(row: LaneState, now: dt.datetime) -> str:
 
 def title_of(site: str) -> str:
     """Return a site's name for people."""
-    return f"Route {site[6:]}" if site.startswith("route:") else shaping_in_force().site_title(site)
+    if site.startswith(ROUTE_PREFIX):
+        return f"Route {site.removeprefix(ROUTE_PREFIX)}"
+    return shaping_in_force().site_title(site)
 
 
 def address_of(source_id: str) -> str:
@@ -162,7 +163,7 @@ def limits_set() -> QuerySet[LimitOverride]:
 
 def actions_in_lane(source_id: str, site: str) -> QuerySet[ShapingAction]:
     """Return a lane's audit lines, newest first."""
-    return ShapingAction.objects.filter(source_id=source_id, site=site[:60]).order_by("-id")
+    return ShapingAction.objects.filter(source_id=source_id, site=site).order_by("-id")
 
 
 def actions_for_tenant(tenant_id: uuid.UUID) -> QuerySet[ShapingAction]:

@@ -43,6 +43,10 @@ _FORGET_SECONDS = 120.0
 _COLD_SECONDS = 1.5  # how long a first message waits for the first grant
 _MOST_ASKS = 500  # in one round trip
 
+ALARM_CODE = "throttle-valkey"
+# How often a worker in trouble repeats its alarm.
+ALARM_SECONDS = 10.0
+
 _LOCAL_PHASES = frozenset({"throttle", "render", "slice", "envelope", "mx"})
 
 
@@ -104,6 +108,7 @@ class SharedThrottle:
         self._left_over: list[LaneCount] = []
         self._epoch = ""
         self._is_newcomer = True
+        self._alarm_again_at = -math.inf
         self._is_closing = False
         self._grace_until = self._monotonic() + GRACE_SECONDS
 
@@ -492,9 +497,12 @@ class SharedThrottle:
         return self._clock.now().timestamp()
 
     def _lost(self, trouble: ValkeyTrouble) -> None:
-        self._retry_at = self._monotonic() + 1.0
-        if self._trouble == trouble.kind:
+        now = self._monotonic()
+        self._retry_at = now + 1.0
+        if self._trouble == trouble.kind and now < self._alarm_again_at:
             return
+        # Said again and again: many workers share one alert, and it is over when none says it.
+        self._alarm_again_at = now + ALARM_SECONDS
         if not self._trouble and self._epoch:
             self._grace_until = self._monotonic() + GRACE_SECONDS
         self._trouble = trouble.kind
@@ -506,7 +514,7 @@ class SharedThrottle:
         }
         self._alarm(
             Alarm(
-                code="throttle-valkey",
+                code=ALARM_CODE,
                 is_on=True,
                 title=f"Valkey {words[trouble.kind]}: each worker keeps to its own part of limits",
                 detail=(
@@ -521,7 +529,7 @@ class SharedThrottle:
         if self._trouble:
             self._trouble = ""
             log.info("Valkey answers again: limits are shared")
-            self._alarm(Alarm(code="throttle-valkey", is_on=False))
+            self._alarm(Alarm(code=ALARM_CODE, is_on=False))
 
     async def _seed(self, meters: list[Meter]) -> None:
         """Ask the database what these lanes have sent; without an answer they start at nothing."""

@@ -217,7 +217,7 @@ def _note(operator: User, action: str, scope: str, key: str, text: str) -> None:
     if scope == "lane":
         source_id, site = key.split("|", 1)
     elif scope == "site":
-        site = key[:60]
+        site = key
     elif scope == "tenant":
         tenant = uuid.UUID(key)
     elif scope == "batch":

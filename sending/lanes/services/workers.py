@@ -69,7 +69,7 @@ def _merged(counts: Sequence[LaneCount]) -> list[LaneCount]:
     """Return one entry a lane, in the order of keys: an upsert meets each row once."""
     found: dict[tuple[str, str], LaneCount] = {}
     for one in counts:
-        key = (one.lane.source_id, one.lane.site[:60])
+        key = (one.lane.source_id, one.lane.site)
         before = found.get(key)
         if before is None:
             found[key] = one
@@ -91,7 +91,7 @@ def _merged(counts: Sequence[LaneCount]) -> list[LaneCount]:
 def _add_hour(counts: Sequence[LaneCount]) -> None:
     rows = [
         (
-            new_id(), x.lane.source_id, x.lane.site[:60], x.concurrency, x.hour, x.sent,
+            new_id(), x.lane.source_id, x.lane.site, x.concurrency, x.hour, x.sent,
             x.delivered, x.deferred, x.bounced, x.last_reply.replace("\x00", ""), x.at,
         )
         for x in counts
@@ -129,7 +129,7 @@ def write_actions(actions: Sequence[Action]) -> int:
 
 def _write(action: Action) -> bool:
     lane = action.lane
-    site = lane.site[:60]
+    site = lane.site
     tenant, batch = _uuid(action.tenant), _uuid(action.batch)
     # Workers that met the same rule at the same moment write one after the other.
     with connection.cursor() as cursor:

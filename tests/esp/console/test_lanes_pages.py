@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+from functools import partial
 
 import pytest
 from django.test import Client
 
+from esp.console import jobs, tasks
 from esp.console.lane_queue import bounce_chunk, requeue_chunk
 from esp.console.lane_rows import lane_rows
 from sending.events.models import Event
@@ -119,7 +121,9 @@ def test_members_of_tenants_find_nothing(alice: Client, bob: Client, lane: LaneS
         assert client.post(page(lane, "pause"), {"pause-reason": "x"}).status_code == 404
 
 
-def test_what_waits_in_a_lane_is_made_due_or_ended(cast: Cast, acme_scope: object) -> None:
+@pytest.fixture
+def waiting(cast: Cast, acme_scope: object) -> list[Message]:
+    """Three messages that wait in the lane to Google."""
     batch = make.batch(cast.acme)
     content = make.message_content(make.domain(cast.acme))
     messages = [make.message(batch, content) for _ in range(3)]
@@ -133,7 +137,11 @@ def test_what_waits_in_a_lane_is_made_due_or_ended(cast: Cast, acme_scope: objec
                 "source_id": "", "hold": "rate", "reason": "slow",
             },
         )  # fmt: skip
-    leased = messages[2].pk
+    return messages
+
+
+def test_what_waits_in_a_lane_is_made_due_or_ended(waiting: list[Message]) -> None:
+    leased = waiting[2].pk
     QueueEntry.objects.filter(pk=leased).update(worker="w1")
     assert requeue_chunk(source_id="", site="google", now=NOW) == 2
     assert requeue_chunk(source_id="", site="google", now=NOW) == 0
@@ -144,3 +152,25 @@ def test_what_waits_in_a_lane_is_made_due_or_ended(cast: Cast, acme_scope: objec
     assert ended.count() == 2
     assert ended[0].last_reply == "An operator ended it: A spam run"
     assert Event.objects.filter(kind="bounced").count() == 2
+
+
+def test_a_job_hands_over_what_it_has_no_time_for(
+    waiting: list[Message], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "RUN_SECONDS", 0.0)
+    monkeypatch.setattr(tasks, "requeue_chunk", partial(requeue_chunk, size=2))
+    handed: list[tuple[object, ...]] = []
+    monkeypatch.setattr(tasks, "enqueue_now", lambda *job: handed.append(job))
+    tasks.requeue_lane("", "google")
+    assert handed == [(jobs.REQUEUE_LANE, "", "google", 1)]
+    assert QueueEntry.objects.filter(due_at__gt=NOW + dt.timedelta(hours=1)).count() == 1
+    tasks.requeue_lane(*handed.pop()[1:])
+    assert not QueueEntry.objects.filter(due_at__gt=NOW + dt.timedelta(hours=1)).exists()
+    assert handed == []
+
+
+def test_a_job_does_not_make_due_what_was_refused_meanwhile(waiting: list[Message]) -> None:
+    tasks.requeue_lane("", "google", 1)
+    QueueEntry.objects.update(due_at=NOW + dt.timedelta(hours=2))
+    tasks.requeue_lane("", "google", 0)
+    assert not QueueEntry.objects.filter(due_at__lt=NOW + dt.timedelta(hours=1)).exists()

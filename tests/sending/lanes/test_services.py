@@ -7,16 +7,20 @@ from dataclasses import replace
 
 import pytest
 
+from deliverability.alerts.models import Alert
 from deliverability.holds.models import SendingHold
 from deliverability.holds.selectors import hold_for, holds_in_force
 from deliverability.holds.services import lift_hold, place_hold
 from esp.lib.errors import Conflict, InvalidInput, NotFound
 from esp.lib.ids import new_id
+from sending.dispatch.upkeep import _exchange, _tell
 from sending.engine.ports import Lane
+from sending.engine.sites import route_site
 from sending.lanes import services
 from sending.lanes.models import LaneState, LimitOverride, ShapingAction
 from sending.lanes.selectors import actions_for_tenant, counts_for, lane_facts, limits_snapshot
-from sending.lanes.types import Action, LaneCount, Quota
+from sending.lanes.throttle import ALARM_CODE
+from sending.lanes.types import Action, Alarm, LaneCount, Quota
 from tenants.accounts.models import User
 from tenants.audit.models import AuditEntry
 from tests import make
@@ -189,3 +193,29 @@ def test_a_lifted_suspension_may_come_again(boss: User) -> None:
     assert services.write_actions([action(at=again)]) == 1
     with pytest.raises(Conflict):
         services.lift_suspension(operator=boss, source_id="", site="yahoo")
+
+
+def test_a_route_with_a_long_name_has_one_lane_everywhere(db: None) -> None:
+    names = [route_site("Relay of the northern " + "data centre " * 4 + end) for end in "ab"]
+    assert names[0] != names[1]
+    assert all(len(name) <= 60 and name.startswith("route:Relay of the n") for name in names)
+    lane = Lane("", names[0])
+    services.add_counts([count(lane=lane)])
+    services.write_actions([action(lane=lane)])
+    row = LaneState.objects.get()
+    assert (row.site, row.suspended_rule) == (names[0], "google-unusual-rate")
+    assert list(counts_for([lane, Lane("", names[1])])) == [lane]
+    assert list(limits_snapshot(NOW).closed) == [lane]
+    facts = lane_facts("", names[0], now=NOW)
+    assert (facts.state, facts.site_title) == ("suspended", f"Route {names[0][6:]}")
+
+
+def test_an_alarm_ends_when_no_worker_is_in_trouble_any_more(db: None) -> None:
+    _tell(Alarm(code=ALARM_CODE, is_on=True, title="Valkey does not answer"))
+    # One worker has recovered; another has not.
+    _tell(Alarm(code=ALARM_CODE, is_on=False))
+    _exchange([], [], set())
+    assert Alert.objects.get(code=ALARM_CODE).closed_at is None
+    Alert.objects.update(seen_at=dt.datetime.now(tz=dt.UTC) - dt.timedelta(seconds=60))
+    _exchange([], [], set())
+    assert Alert.objects.get(code=ALARM_CODE).closed_at is not None

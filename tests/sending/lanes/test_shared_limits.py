@@ -32,11 +32,13 @@ def test_more_processes_than_connections_take_turns(crew: Crew) -> None:
 def test_processes_together_keep_to_the_rate(crew: Crew) -> None:
     limits = {**LIMITS, "connections": 60, "per_second": 50}
     for name in "abc":
-        crew.start(name, 6, limits=limits, hold=0.002, site="route:x", expected=3)
+        crew.start(name, 9, limits=limits, hold=0.002, site="route:x", expected=3)
     sent = crew.wait()
-    seconds = sent.spans[-1][0] - sent.spans[0][0]
-    # Valkey is new and settles for two seconds; a busy machine costs some more.
-    assert 0.45 * 50 * seconds < len(sent.spans) <= 50 * seconds + 3
+    begin, end = sent.spans[0][0], sent.spans[-1][0]
+    assert len(sent.spans) <= 50 * (end - begin) + 3
+    # Valkey is new and settles; the last second is not whole, workers end one by one.
+    steady = [start for start, _ in sent.spans if begin + 2.5 <= start < end - 1.0]
+    assert len(steady) >= 0.8 * 50 * (end - begin - 3.5)
     assert sent.most_within(2.0) <= 100
     assert sent.most_within(1.0) <= 55  # an unaligned second may meet one more of each worker
 
