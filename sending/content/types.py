@@ -84,7 +84,7 @@ class Rendered:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RenderContext:
     """What is filled in for one recipient.
 

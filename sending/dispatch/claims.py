@@ -74,7 +74,7 @@ FROM sending_queueentry WHERE message_id = ANY(%(ids)s)
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Job:
     """A leased message with all that rendering needs but the content itself."""
 

@@ -31,6 +31,7 @@ from sending.dispatch.claims import Job
 from sending.engine import ports, verp
 from sending.engine.dkim_plan import SigningPlan
 from sending.engine.signing import SIGNED_HEADERS, Signer
+from sending.engine.wire import WireBytes
 from sending.messages.models import MessageContent, Stream
 from sending.messages.services import ensure_compiled
 from tenants.directory.models import Tenant
@@ -220,7 +221,13 @@ def envelope_of(job: Job, content: ReadyContent) -> tuple[str, str]:
 
 
 def _recipient(job: Job) -> Address:
-    return parse_address(job.recipient, allow_display=False, allow_smtputf8=True)
+    return _parsed(job.recipient)
+
+
+@lru_cache(maxsize=512)
+def _parsed(recipient: str) -> Address:
+    """Kept for the moment between a message's envelope and its bytes."""
+    return parse_address(recipient, allow_display=False, allow_smtputf8=True)
 
 
 def build_data(job: Job, content: ReadyContent) -> bytes:
@@ -247,7 +254,7 @@ def build_data(job: Job, content: ReadyContent) -> bytes:
     context = render_context(job, content, url, unsubscribe_url)
     written = paper.outgoing.write(context, addressed)
     signature = paper.plan.sign(written.lines, written.body, timestamp=seconds)
-    return signature + paper.outgoing.assembled(written)
+    return WireBytes(signature + paper.outgoing.assembled(written))
 
 
 def _unsubscribe_mail(job: Job, content: ReadyContent, name: str) -> str:

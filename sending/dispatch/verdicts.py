@@ -13,7 +13,7 @@ from sending.engine.ports import Outcome
 from sending.messages.models import Message
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Verdict:
     """What an outcome means for its message: its new status, and when it is tried again."""
 

@@ -1,6 +1,8 @@
 """What the engine takes and gives: values and Protocols, nothing else.
 
 `sending.dispatch` implements the Protocols over the database and Valkey; the engine knows neither.
+Values are never changed once made. Those made for every message are not frozen all the same: that
+makes them four times as dear (4.5 µs an Outcome), some 3 % of a message.
 """
 
 from __future__ import annotations
@@ -117,7 +119,7 @@ class Way:
     weight: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Order:
     """One message for one recipient before its bytes exist.
 
@@ -164,7 +166,7 @@ class Lane:
     site: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """What came of one attempt; a value, so that it can be stored, counted and compared.
 
@@ -280,7 +282,7 @@ class Demand:
     domain: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Permit:
     """The right to send one message on one connection of a lane, until it is released."""
 

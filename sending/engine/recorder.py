@@ -15,7 +15,7 @@ J = TypeVar("J")
 _BATCHES_BEHIND = 5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Result(Generic[J]):
     """What came of one job."""
 

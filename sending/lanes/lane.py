@@ -257,7 +257,7 @@ class LaneShare:
         return taken
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LanePermit(Permit):
     """A permit that knows what it was taken from, and whether it counts on an open connection."""
 

@@ -7,12 +7,9 @@ the kernel's figures of it can still be read.
 
 from __future__ import annotations
 
-import cProfile
-import io
 import json
 import logging
 import os
-import pstats
 import sys
 import time
 import uuid
@@ -22,6 +19,7 @@ from typing import Any
 from sending.dispatch.worker import DeliveryWorker
 from sending.management.bench.parts import Clocks
 from sending.management.bench.proc import peak_rss_mb
+from sending.management.bench.sampling import Sampler
 from sending.messages.models import QueueEntry
 
 
@@ -35,7 +33,7 @@ def work(batch_id: uuid.UUID, *, profile: bool) -> None:
     worker = DeliveryWorker("broadcast")
     _say("ready")
     sys.stdin.readline()
-    profiler = cProfile.Profile() if profile else None
+    profiler = Sampler() if profile else None
     begun = time.process_time()
     if profiler:
         profiler.enable()
@@ -49,7 +47,7 @@ def work(batch_id: uuid.UUID, *, profile: bool) -> None:
         "parts": clocks.result(spent) if not profile else {},
         "peak_rss_mb": peak_rss_mb(os.getpid()),
         "counts": counts,
-        "profile": _top(profiler) if profiler else "",
+        "profile": profiler.table() if profiler else "",
     }
     _say(json.dumps(result))
     sys.stdin.readline()
@@ -71,14 +69,6 @@ def _until_empty(worker: DeliveryWorker, batch_id: uuid.UUID) -> dict[str, int]:
             if not QueueEntry.objects.filter(batch_id=batch_id).exists():
                 return dict(counts)
             time.sleep(0.1)
-
-
-def _top(profiler: cProfile.Profile) -> str:
-    text = io.StringIO()
-    stats = pstats.Stats(profiler, stream=text)
-    stats.sort_stats("tottime").print_stats(45)
-    stats.sort_stats("cumulative").print_stats(60)
-    return text.getvalue()
 
 
 def _say(line: str) -> None:
