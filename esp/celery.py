@@ -86,6 +86,7 @@ app.conf.update(
         },
         "ips-check-ptr": {"task": "ips.check_ptr", "schedule": 24 * 3600.0},
         "messages-clear-cancelled": {"task": "messages.clear_cancelled", "schedule": 30.0},
+        "messages-forget-old": {"task": "messages.forget_old", "schedule": 24 * 3600.0},
         "messages-purge-idempotency": {
             "task": "messages.purge_idempotency",
             "schedule": 24 * 3600.0,

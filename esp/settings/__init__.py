@@ -252,6 +252,7 @@ DELIVERY_NODE = ENV.delivery_node
 DELIVERY_NODE_DEAD_SECONDS = ENV.delivery_node_dead_seconds
 QUEUE_LIMIT = ENV.queue_limit
 QUEUE_LIMIT_PER_TENANT = ENV.queue_limit_per_tenant
+MESSAGE_RETENTION_DAYS = ENV.message_retention_days  # 0 keeps for ever
 
 LOGGING = {
     "version": 1,

@@ -13,6 +13,8 @@ from urllib.parse import unquote, urlparse
 
 from environs import Env, EnvError, validate
 
+from esp.lib.retention import SHORTEST_RETENTION_DAYS
+
 _MIGRATING = {"migrate", "makemigrations", "check", "seed_demo", "create_operator"}
 _EMBEDDED = Path(__file__).resolve().parent.parent.parent / "var" / "embedded.env"
 
@@ -56,6 +58,7 @@ class Environment:
     queue_limit: int
     metrics_token: str
     queue_limit_per_tenant: int
+    message_retention_days: int
 
     def database_for(self, process: str) -> dict[str, Any]:
         """Return Django's database entry for `web`, `worker` or `owner`."""
@@ -100,6 +103,16 @@ def _default_process() -> str:
 def _texts(env: Env, name: str) -> list[str]:
     """Return the texts between commas; an empty value, as compose passes it on, is none."""
     return [text for text in env.str(name, "").split(",") if text]
+
+
+def _retention(env: Env) -> int:
+    days = env.int("MESSAGE_RETENTION_DAYS", 0)
+    if days and days < SHORTEST_RETENTION_DAYS:
+        raise EnvError(
+            f"MESSAGE_RETENTION_DAYS must be 0 (for ever) or at least {SHORTEST_RETENTION_DAYS}: "
+            "the unsubscribe link in a mail needs its message"
+        )
+    return days
 
 
 def _read(env: Env) -> Environment:
@@ -177,6 +190,7 @@ def _read(env: Env) -> Environment:
         queue_limit_per_tenant=env.int(
             "QUEUE_LIMIT_PER_TENANT", 1_000_000, validate=validate.Range(min=1)
         ),
+        message_retention_days=_retention(env),
     )
 
 

@@ -8,6 +8,7 @@ DELIVER_TRANSACTIONAL: Final = "dispatch.deliver_transactional"
 DELIVER_BROADCAST: Final = "dispatch.deliver_broadcast"
 CLEAR_CANCELLED: Final = "messages.clear_cancelled"
 PURGE_IDEMPOTENCY: Final = "messages.purge_idempotency"
+FORGET_OLD: Final = "messages.forget_old"
 WATCH_QUEUE: Final = "messages.watch_queue"
 SEND_CONFIRMATION: Final = "messages.send_confirmation"
 

@@ -7,6 +7,8 @@ import uuid
 from typing import Any
 
 from celery import shared_task
+from django.conf import settings
+from django.utils import timezone
 
 from deliverability.alerts.services import settle_alert
 from esp.lib.errors import DomainError
@@ -15,6 +17,7 @@ from sending.messages.backpressure import why_full
 from sending.messages.confirmation import send_confirmation as queue_confirmation
 from sending.messages.idempotency import purge_old_keys
 from sending.messages.models import Stream
+from sending.messages.retention import forget_old_messages
 from sending.messages.services import clear_cancelled as clear_cancelled_batches
 
 log = logging.getLogger(__name__)
@@ -44,6 +47,12 @@ def clear_cancelled() -> None:
 def purge_idempotency() -> None:
     """Remove idempotency keys whose 24 hours are over."""
     purge_old_keys()
+
+
+@shared_task(name=jobs.FORGET_OLD)
+def forget_old() -> None:
+    """Drop the months that are past `MESSAGE_RETENTION_DAYS`."""
+    forget_old_messages(now=timezone.now(), keep_days=settings.MESSAGE_RETENTION_DAYS)
 
 
 @shared_task(name=jobs.WATCH_QUEUE)

@@ -3,7 +3,8 @@
 Contacts are made inside the database. A campaign to all of them is prepared, then some of its
 messages are claimed and recorded as delivered with nobody else at work, once with a short queue and
 once with the whole of it waiting: the figures are CPU time, of this process and of PostgreSQL. At
-the end the rest is taken off the queue and the tables are measured before and after VACUUM.
+the end the rest is taken off the queue; the tables are measured before and after VACUUM, and after
+the month's partitions are dropped as retention drops them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import psycopg
 from django.db import connection
 from django.utils import timezone
 
+from esp.kit.partitions import PARTITIONED
 from sending.campaigns.models import Campaign
 from sending.campaigns.preparation import prepare_campaign
 from sending.dispatch import results
@@ -37,7 +39,7 @@ from sending.messages.queue import clear_cancelled_chunk
 _FEW = 10_000
 _SAMPLE = 8_000
 _CLAIM, _RECORD = 320, 500
-_TABLES = ("sending_message", "sending_queueentry", "sending_event", "sending_attempt")
+_TABLES = (*PARTITIONED, "sending_queueentry")
 
 _CONTACTS = """
 INSERT INTO sending_contact (id, tenant_id, email, email_norm, first_name, last_name, attributes,
@@ -65,13 +67,15 @@ def bench_scale(*, rows: int, say: Callable[[str], None]) -> dict[str, Any]:
     _clear(few)
     say(f"preparing {rows:,} messages")
     many, made, seconds = _prepared("many", rows)
-    sizes = {"prepared": _sizes()}
+    sizes = {"after_fill": _sizes()}
     waiting = _cost(many, min(_SAMPLE, rows // 2))
     say("clearing the queue")
     _clear(many)
-    sizes["sent_and_deleted"] = _sizes()
+    sizes["after_sent"] = _sizes()
     _vacuum()
-    sizes["vacuumed"] = _sizes()
+    sizes["after_vacuum"] = _sizes()
+    _drop_month()
+    sizes["after_retention"] = _sizes()
     return {
         "bench": "scale",
         "rows": made,
@@ -79,7 +83,7 @@ def bench_scale(*, rows: int, say: Callable[[str], None]) -> dict[str, Any]:
         "cost_us_per_message_short_queue": short,
         "cost_us_per_message_long_queue": waiting,
         "ratio": round(sum(waiting.values()) / max(sum(short.values()), 1e-9), 3),
-        "sizes_mb": sizes,
+        **{f"bytes_{when}": of_table for when, of_table in sizes.items()},
         "peak_rss_mb": round(peak_rss_mb(os.getpid()), 1),
         "machine": describe_machine(),
     }
@@ -171,18 +175,26 @@ def _vacuum(tables: Sequence[str] = _TABLES) -> None:
         owner.execute(f"VACUUM ANALYZE {', '.join(tables)}".encode())
 
 
-def _sizes() -> dict[str, float]:
-    """Return the megabytes of each table with its partitions and indexes."""
+def _drop_month() -> None:
+    """Drop this month's partitions as the owner: the product's own way refuses young ones."""
+    month = f"{timezone.now():%Y_%m}"
+    with psycopg.connect(os.environ["OWNER_DATABASE_URL"], autocommit=True) as owner:
+        for table in PARTITIONED:
+            owner.execute(f"DROP TABLE {table}_{month}".encode())
+
+
+def _sizes() -> dict[str, int]:
+    """Return the bytes of each table with its partitions and indexes."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            SELECT base.relname, sum(pg_total_relation_size(part.relid)) / 1048576.0
+            SELECT base.relname, sum(pg_total_relation_size(part.relid))
             FROM pg_class base, LATERAL pg_partition_tree(base.oid) part
             WHERE base.relname = ANY(%s) AND part.isleaf GROUP BY 1
             UNION ALL
-            SELECT relname, pg_total_relation_size(oid) / 1048576.0 FROM pg_class
+            SELECT relname, pg_total_relation_size(oid) FROM pg_class
             WHERE relname = ANY(%s) AND relkind = 'r' AND NOT relispartition
             """,
             [list(_TABLES), list(_TABLES)],
         )
-        return {name: round(float(size), 1) for name, size in cursor.fetchall() if size}
+        return {name: int(size) for name, size in cursor.fetchall()}
