@@ -3,6 +3,7 @@
 Additive increase and multiplicative decrease, as TCP does it, for connections and for the rate. A
 provider that nobody knows is met with two connections; what a provider's limits allow is never
 exceeded. One object serves one lane in one process; it knows no clock but the one it is given.
+Where several processes share a lane, `share` and `heard_of_cut` keep their objects at one.
 """
 
 from __future__ import annotations
@@ -73,6 +74,13 @@ class AdaptiveConcurrency:
         self._frozen_until = -math.inf
         self._clean = 0
         self._failures = 0
+        self.cuts = 0
+        self.last_factor = 1.0
+
+    @property
+    def window(self) -> float:
+        """The connections that the lane bears, with what has grown of the next."""
+        return self._window
 
     @property
     def connections(self) -> int:
@@ -134,6 +142,16 @@ class AdaptiveConcurrency:
         self._frozen_until = max(self._frozen_until, now + reaction.seconds)
         return True
 
+    def share(self, window: float) -> None:
+        """Go on with the window that all processes of the lane have found together."""
+        self._window = max(1.0, min(window, float(self._limits.connections)))
+
+    def heard_of_cut(self, factor: float) -> None:
+        """Yield as well when another process of the lane had to; bursts are still cut once."""
+        if self._clock.monotonic() - self._cut_at >= self._tuning.calm_seconds:
+            self._cut(factor)
+        self._clean = 0
+
     def learned(self) -> Learned:
         """Return what to keep, for `restore` in another process or after a restart."""
         left = max(0.0, self._frozen_until - self._clock.monotonic())
@@ -149,6 +167,8 @@ class AdaptiveConcurrency:
 
     def _cut(self, factor: float) -> None:
         now = self._clock.monotonic()
+        self.cuts += 1
+        self.last_factor = factor
         rate = self._rate()
         if self._ceiling is not None:
             rate = min(rate, self._ceiling)

@@ -10,7 +10,8 @@ from typing import Any
 import redis.asyncio
 from redis.exceptions import NoScriptError, RedisError
 
-from sending.lanes.scripts import EPOCH, GRANT, REACT
+from sending.engine.adaptive import Tuning
+from sending.lanes.scripts import COUNT, EPOCH, GRANT, REACT
 
 PREFIX = "mw:lanes"
 # How far ahead messages are granted, and how often a busy worker asks (it overlaps on purpose).
@@ -20,6 +21,8 @@ HORIZON_SECONDS = 0.6
 _MINUTE = 60.0 + 2 * HORIZON_SECONDS
 # Seconds that receivers count are not ours: a twentieth is kept back for the shift between them.
 _SECOND_SHARE = 0.95
+# Complaints within this time are of one burst, in all workers together.
+_CALM_SECONDS = Tuning().calm_seconds
 
 
 class ValkeyTrouble(Exception):
@@ -37,7 +40,9 @@ class Ask:
     `held` connections may be open still and cannot be taken away. `hour` and `day` are what the
     worker knows of the windows: (number of the window since 1970, count, sent without asking).
     `stamp` is that of the last grant: it tells whether Valkey still is what it was.
-    `rate` (messages a second of late) and `in_use` are for operators to see.
+    `rate` (messages a second of late) and `in_use` are for operators to see. `window` is what a
+    lane bears as far as the worker knows (0: not a lane), `cut` the hardest cut since the last
+    question (1: none), `has_grown` whether it has earned one connection more.
     """
 
     key: str
@@ -58,6 +63,9 @@ class Ask:
     stamp: str = ""
     rate: float = 0.0
     in_use: int = 0
+    window: float = 0.0
+    cut: float = 1.0
+    has_grown: bool = False
 
     def arguments(
         self, worker: str, lease: float, settle: float, turn: float
@@ -76,6 +84,7 @@ class Ask:
             round(self.rate, 2),
             self.in_use,
             self.stamp,
+            self.window, self.cut, int(self.has_grown), _CALM_SECONDS,
         ]  # fmt: skip
 
 
@@ -96,6 +105,16 @@ class Grant:
     workers: int
     stamp: str = ""
     state: dict[str, Stop] = field(default_factory=dict)
+    window: Window | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What all workers of a lane have found: connections, and its last cut, if there was one."""
+
+    connections: float
+    cut_at: str
+    factor: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +157,7 @@ class GrantStore:
         self._settle = settle_seconds
         self._turn = turn_seconds
         self._prefix = prefix
-        self._shas = {text: _sha(text) for text in (EPOCH, GRANT, REACT)}
+        self._shas = {text: _sha(text) for text in (COUNT, EPOCH, GRANT, REACT)}
         self._valkey = redis.asyncio.Redis.from_url(
             url,
             socket_timeout=timeout_seconds,
@@ -182,6 +201,18 @@ class GrantStore:
         )
         if isinstance(found[0], Exception):
             raise _trouble(found[0])
+
+    async def count(self, counted: Sequence[tuple[str, int, int, float]]) -> list[bool]:
+        """Count replies, each (name, replies, times, within seconds); tell which are due."""
+        calls: list[tuple[str, list[str], list[Any]]] = [
+            (COUNT, [f"{self._prefix}:t:{_sha(name)}"], [replies, times, within])
+            for name, replies, times, within in counted
+        ]
+        found = await self._run(calls)
+        for one in found:
+            if isinstance(one, Exception):
+                raise _trouble(one)
+        return [bool(one) for one in found]
 
     async def close(self) -> None:
         """Close the connections."""
@@ -230,7 +261,7 @@ def _sha(text: str) -> str:
 def _grant(raw: list[Any]) -> Grant:
     now = float(raw[10])
     state = {}
-    for name, value in zip(raw[12::2], raw[13::2], strict=True):
+    for name, value in zip(raw[15::2], raw[16::2], strict=True):
         ends, factor, kind, rule, title = value.decode("utf-8", "replace").split("|", 4)
         if float(ends) > now:
             state[name.decode()] = Stop(float(ends) - now, float(factor), kind, rule, title)
@@ -245,6 +276,7 @@ def _grant(raw: list[Any]) -> Grant:
         workers=raw[9],
         stamp=raw[11].decode(),
         state=state,
+        window=Window(float(raw[12]), raw[13].decode(), float(raw[14])) if float(raw[12]) else None,
     )
 
 

@@ -9,10 +9,10 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, replace
 
 from esp.lib.clock import Clock
-from sending.engine.adaptive import AdaptiveConcurrency
+from sending.engine.adaptive import AdaptiveConcurrency, Learned
 from sending.engine.limits import Limits, Reaction
 from sending.engine.ports import Demand, Lane, Outcome, Permit, Refusal
-from sending.lanes.grants import Stop
+from sending.lanes.grants import Ask, Stop, Window
 from sending.lanes.meters import Meter
 from sending.lanes.reactions import without_addresses
 from sending.lanes.types import Closed, LaneCount, Quota
@@ -86,6 +86,11 @@ class LaneShare:
         self._next_at = -math.inf
         self._slowed_until = -math.inf
         self._one_until = -math.inf
+        # What the other workers have not heard yet: the hardest cut, and growth.
+        self._cut = 1.0
+        self._has_grown = False
+        self._cuts = 0
+        self._cut_at = ""
         self._count: LaneCount | None = None
         self._older: list[LaneCount] = []
         self._hour_ends = dt.datetime.min.replace(tzinfo=dt.UTC)
@@ -186,12 +191,59 @@ class LaneShare:
                 self.meter.not_opened()
             if outcome.smtp_code is not None:
                 self._idle.append(now)
-        self.adaptive.observe(outcome)
+        adaptive = self.adaptive
+        window = adaptive.window
+        adaptive.observe(outcome)
+        if adaptive.cuts != self._cuts:
+            self._cuts = adaptive.cuts
+            self._cut = min(self._cut, adaptive.last_factor)
+        elif adaptive.window > window:
+            self._has_grown = True
+        self.allowed = adaptive.connections
+        self._ceiling = adaptive.per_second
+
+    @property
+    def must_tell(self) -> bool:
+        """Whether the lane was cut and the other workers do not know it."""
+        return self._cut < 1.0
+
+    def meet(self, reaction: Reaction, now: float) -> None:
+        """Follow a reaction to a reply of this worker; the others hear of it with their grants."""
+        self.react(reaction, now)
+        if reaction.kind == "slow_down":
+            self._cut = min(self._cut, reaction.factor)
+        elif reaction.kind == "one_connection":
+            self._cut = 0.0
+
+    def restore(self, connections: float) -> None:
+        """Go on with what the lane bore before all its workers were restarted."""
+        if connections >= 1.0 and not self._cut_at:
+            self.adaptive.restore(Learned(connections, None, 0.0))
+            self.allowed = self.adaptive.connections
+
+    def tell(self, ask: Ask) -> None:
+        """Put into a question what was learned since the last one."""
+        ask.window, ask.cut, ask.has_grown = self.adaptive.window, self._cut, self._has_grown
+        self._cut, self._has_grown = 1.0, False
+
+    def tell_again(self, ask: Ask) -> None:
+        """Keep what a question that got no answer said."""
+        self._cut = min(self._cut, ask.cut)
+
+    def hear_window(self, window: Window) -> None:
+        """Take the window that all workers share; yield where another one had to."""
+        if window.cut_at != self._cut_at:
+            if self._cut_at:
+                self.adaptive.heard_of_cut(window.factor)
+            self._cut_at = window.cut_at
+            self._cuts = self.adaptive.cuts
+        bears = window.connections
+        self.adaptive.share(min(bears, self.adaptive.window) if self.must_tell else bears)
         self.allowed = self.adaptive.connections
         self._ceiling = self.adaptive.per_second
 
     def react(self, reaction: Reaction, now: float) -> None:
-        """Follow a reaction in this worker at once; the others hear of it with their grants."""
+        """Follow a reaction in this worker only."""
         ends = now + reaction.seconds
         if reaction.kind in ("suspend", "other_source"):
             if ends > self.shut_until:
@@ -201,6 +253,7 @@ class LaneShare:
                 )
             return
         if self.adaptive.react(reaction):
+            self._cuts = self.adaptive.cuts
             self.allowed = self.adaptive.connections
             self._ceiling = self.adaptive.per_second
             if reaction.kind == "one_connection":

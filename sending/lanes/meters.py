@@ -85,10 +85,8 @@ class Meter:
 
     @property
     def needs_seed(self) -> bool:
-        """Whether the counts of hour or day matter and the database has not been asked."""
-        return not self.seeded and (
-            self.quota.per_hour is not None or self.quota.per_day is not None
-        )
+        """Whether the database knows more of it than anybody here, and has not been asked."""
+        return not self.seeded
 
     # --- the fast path -----------------------------------------------------------------------
 
@@ -257,9 +255,12 @@ class Meter:
 
     # --- without Valkey ----------------------------------------------------------------------
 
-    def fall_back(self, now: float, wall: float, crew: Crew, *, grace_until: float) -> None:
+    def fall_back(
+        self, now: float, wall: float, crew: Crew, *, grace_until: float, window: int | None
+    ) -> None:
         """Take this worker's own part of the limits for the next moments.
 
+        Of the `window` that a lane has learned it takes one connection at least: it is soft.
         Until `grace_until` others may still use what they were granted: connections do not grow,
         and messages start from nothing.
         """
@@ -275,6 +276,8 @@ class Meter:
         share: int | None = None
         if quota.connections is not None:
             share = crew.part_of(quota.connections)
+            if window is not None:
+                share = min(share, max(1, crew.part_of(window)))
             if now < grace_until:
                 share = min(share, self.share or 0)
         messages = self._own_messages(now, wall, crew, is_grace=now < grace_until)

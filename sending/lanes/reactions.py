@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from dataclasses import dataclass
 
 from esp.lib.clock import Clock
 from sending.engine.limits import Reaction
@@ -28,6 +29,21 @@ def without_addresses(text: str) -> str:
     return _ADDRESS.sub("[address]", " ".join(text[:2000].split()))[:_REPLY_LENGTH]
 
 
+@dataclass(slots=True)
+class Counted:
+    """Replies that met a rule which needs several, to be counted with those of other workers.
+
+    `is_due_here`: this worker alone has met as many as the rule wants.
+    """
+
+    name: str
+    reaction: Reaction
+    demand: Demand
+    outcome: Outcome
+    replies: int = 1
+    is_due_here: bool = False
+
+
 class Reactions:
     """Decides what is due and remembers what was done until the database has it.
 
@@ -40,19 +56,40 @@ class Reactions:
         self._in_force: dict[tuple[str, str, str], float] = {}
         self._actions: list[Action] = []
         self._told: list[tuple[str, str, Stop]] = []
+        self._counted: dict[str, Counted] = {}
 
-    def due(self, reactions: tuple[Reaction, ...], demand: Demand, *, now: float) -> list[Reaction]:
-        """Count one reply and return the reactions that it makes due."""
+    def due(
+        self, reactions: tuple[Reaction, ...], demand: Demand, outcome: Outcome, *, now: float
+    ) -> list[Reaction]:
+        """Return the reactions that one reply makes due; those that need several are counted.
+
+        What was counted is for `take_counted`: all workers together decide.
+        """
         lane = demand.lane
         due: list[Reaction] = []
         for reaction in reactions:
+            if reaction.times <= 1:
+                due.append(reaction)
+                continue
             name = f"{lane.source_id}|{lane.site}"
             if reaction.kind == "hold_batch":
                 name = f"batch:{demand.batch}"
             elif reaction.kind == "hold_tenant":
                 name = f"tenant:{demand.tenant}"
-            due.extend(self._tally.due(name, (reaction,), now=now))
+            key = f"{name}/{reaction.rule}/{reaction.kind}/{reaction.times}"
+            counted = self._counted.get(key)
+            if counted is None:
+                counted = self._counted[key] = Counted(key, reaction, demand, outcome, 0)
+            counted.replies += 1
+            counted.demand, counted.outcome = demand, outcome
+            if self._tally.due(name, (reaction,), now=now):
+                counted.is_due_here = True
         return due
+
+    def take_counted(self) -> list[Counted]:
+        """Return what was counted since the last time."""
+        taken, self._counted = list(self._counted.values()), {}
+        return taken
 
     def carry_out(
         self, reaction: Reaction, demand: Demand, outcome: Outcome, *, source: str, now: float

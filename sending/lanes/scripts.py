@@ -35,10 +35,11 @@ return answer
 # KEYS: meter, state, epoch. ARGV: see `Ask.arguments`.
 # Answers {settling seconds, connections (-1: any), messages (-1: any), seconds until the next
 # message, openings (-1: any), hour's window, hour's count, day's window, day's count, workers that
-# want, now, state…}.
+# want, now, stamp, window, moment of its last cut, factor of it, state…}.
 GRANT: Final = """
 local a = {}
 for i = 2, 25 do a[i] = tonumber(ARGV[i]) end
+a[30] = tonumber(ARGV[30])
 local me, mine = ARGV[1], ARGV[26]
 local lease, horizon, settle = a[2], a[3], a[4]
 local want, held, limit = a[5], a[6], a[7]
@@ -94,6 +95,31 @@ for i = 1, #stop, 2 do
     if stop[i] == 'one' then limit = 1 end
   end
 end
+
+-- The window that adaptive concurrency has found (engine/adaptive) is the lane's, not a worker's:
+-- one more a second at most while all is clean, cut once for a burst, whoever hears it.
+local hard, window, cut, grown = limit, tonumber(ARGV[27]), tonumber(ARGV[28]), tonumber(ARGV[29])
+local aw, ac, af = 0, tonumber(m.ac) or 0, tonumber(m.af) or 1
+if window > 0 and limit >= 0 then
+  local before, step = tonumber(m.ab) or window, tonumber(m.as) or 0
+  aw = tonumber(m.aw) or window
+  if cut < 1 then
+    if now - ac >= a[30] then
+      before, ac, af = aw, now, cut
+      aw = aw * cut
+    else
+      aw, af = math.min(aw, before * cut), math.min(af, cut)
+    end
+    step = now
+  elseif grown > 0 and now - step >= 1 then
+    aw, step = aw + 1, now
+  end
+  aw = math.max(1, math.min(aw, tonumber(ARGV[7])))
+  for name, value in pairs({aw = aw, ac = ac, af = af, ab = before, as = step}) do
+    changed[#changed + 1] = name; changed[#changed + 1] = string.format('%.6f', value)
+  end
+  limit = math.min(limit, math.floor(aw))
+end
 if limit >= 0 then
   table.sort(wanting, function(x, y) return x[1] < y[1] end)
   local turn = math.floor(now / a[23])
@@ -108,7 +134,8 @@ if limit >= 0 then
     left = left - give
     if entry[1] == me then share = give end
   end
-  conns = math.max(0, math.min(share, limit - others))
+  -- The window yields at once; only the limit waits for connections that may be open still.
+  conns = math.max(0, math.min(share, hard - others))
   if shut or settling > 0 then conns = 0 end
 end
 local stand = math.max(conns, held)
@@ -199,7 +226,8 @@ if ph >= 0 then keep = math.max(keep, (hw + 1) * 3600 - now + 60) end
 if pd >= 0 then keep = math.max(keep, (dw + 1) * 86400 - now + 60) end
 redis.call('EXPIRE', KEYS[1], math.ceil(keep))
 local answer = {string.format('%.6f', settling), conns, messages, string.format('%.6f', after),
-  opens, hw, hn + hx, dw, dn + dx, count, string.format('%.6f', now), stamp}
+  opens, hw, hn + hx, dw, dn + dx, count, string.format('%.6f', now), stamp,
+  string.format('%.6f', aw), string.format('%.6f', ac), string.format('%.6f', af)}
 for _, value in ipairs(stop) do answer[#answer + 1] = value end
 return answer
 """
@@ -213,5 +241,22 @@ if have and tonumber(string.match(have, '^[^|]+')) >= ends then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], string.format('%.3f', ends) .. '|' .. ARGV[3])
 local left = redis.call('PTTL', KEYS[1])
 redis.call('PEXPIRE', KEYS[1], math.max(left, math.ceil(tonumber(ARGV[2]) * 1000) + 1000))
+return 1
+"""
+
+# KEYS: tally. ARGV: replies to count, times, seconds. Answers 1 when there were so many replies
+# within the time, and counts anew from there.
+COUNT: Final = """
+local t = redis.call('TIME')
+local now = t[1] + t[2] / 1000000
+local times, within = tonumber(ARGV[2]), tonumber(ARGV[3])
+for _ = 1, math.min(tonumber(ARGV[1]), times) do
+  redis.call('LPUSH', KEYS[1], string.format('%.3f', now))
+end
+redis.call('LTRIM', KEYS[1], 0, times - 1)
+redis.call('PEXPIRE', KEYS[1], math.ceil(within * 1000) + 1000)
+local first = redis.call('LINDEX', KEYS[1], times - 1)
+if not first or now - tonumber(first) > within then return 0 end
+redis.call('DEL', KEYS[1])
 return 1
 """

@@ -42,6 +42,9 @@ _QUIET_SECONDS = 3.0  # how often a lane without demand renews what it still hol
 _FORGET_SECONDS = 120.0
 _COLD_SECONDS = 1.5  # how long a first message waits for the first grant
 _MOST_ASKS = 500  # in one round trip
+_SEED_SECONDS = 1.0  # how long a new lane waits for the database
+_SEED_AGAIN_SECONDS = 5.0
+_MEMORY_SECONDS = 86400.0  # after that, what a lane bore says little of what it bears
 
 ALARM_CODE = "throttle-valkey"
 # How often a worker in trouble repeats its alarm.
@@ -109,6 +112,9 @@ class SharedThrottle:
         self._epoch = ""
         self._is_newcomer = True
         self._alarm_again_at = -math.inf
+        self._seeding: set[str] = set()
+        self._seed_again_at = -math.inf
+        self._seeds_under_way: set[asyncio.Task[None]] = set()
         self._is_closing = False
         self._grace_until = self._monotonic() + GRACE_SECONDS
 
@@ -159,7 +165,7 @@ class SharedThrottle:
         if outcome.kind != "delivered" and outcome.smtp_code is not None:
             found = self._shaping.reactions_to(outcome, share.lane.site)
             if found:
-                self._react(share, permit.demand, outcome, found, now)
+                self._react(permit.demand, outcome, found, now)
 
     # --- for the database's thread -----------------------------------------------------------
 
@@ -202,6 +208,8 @@ class SharedThrottle:
             task.cancel()
             # A client library may swallow the cancellation; then the flag ends the loop.
             await asyncio.wait({task}, timeout=2.0)
+        for one in self._seeds_under_way:
+            one.cancel()
         await self._store.close()
 
     # --- room --------------------------------------------------------------------------------
@@ -371,17 +379,41 @@ class SharedThrottle:
 
     def _react(
         self,
-        share: LaneShare,
         demand: Demand,
         outcome: Outcome,
         found: tuple[Reaction, ...],
         now: float,
     ) -> None:
-        for reaction in self._reactions.due(found, demand, now=now):
-            share.react(reaction, now)
-            source = outcome.source_address or self._snapshot.names.get(share.lane.source_id, "")
-            if self._reactions.carry_out(reaction, demand, outcome, source=source, now=now):
-                self._ask_soon()
+        for reaction in self._reactions.due(found, demand, outcome, now=now):
+            self._carry_out(reaction, demand, outcome, now)
+
+    def _carry_out(self, reaction: Reaction, demand: Demand, outcome: Outcome, now: float) -> None:
+        lane = demand.lane
+        share = self._lanes.get(lane)
+        if share is not None:
+            share.meet(reaction, now)
+        source = outcome.source_address or self._snapshot.names.get(lane.source_id, "")
+        self._reactions.carry_out(reaction, demand, outcome, source=source, now=now)
+
+    async def _count_replies(self) -> None:
+        """Count with all workers what needs several replies; alone where Valkey is away."""
+        counted = self._reactions.take_counted()
+        if not counted:
+            return
+        due = [one.is_due_here for one in counted]
+        if self._monotonic() >= self._retry_at:
+            try:
+                due = await self._store.count(
+                    [
+                        (one.name, one.replies, one.reaction.times, one.reaction.within_seconds)
+                        for one in counted
+                    ]
+                )
+            except ValkeyTrouble as trouble:
+                self._lost(trouble)
+        for one, is_due in zip(counted, due, strict=True):
+            if is_due:
+                self._carry_out(one.reaction, one.demand, one.outcome, self._monotonic())
 
     # --- asking ------------------------------------------------------------------------------
 
@@ -405,10 +437,13 @@ class SharedThrottle:
         now = self._monotonic()
         if now - self._swept_at > 5.0:
             self._sweep(now)
+        await self._count_replies()
         due = [meter for meter in self._active.values() if self._is_due(meter, now)]
+        if now >= self._seed_again_at:
+            self._start_seeding([m for m in due if m.needs_seed and m.key not in self._seeding])
+        due = [meter for meter in due if meter.key not in self._seeding]
         if not due:
             return
-        await self._seed([m for m in due if m.needs_seed])
         if now < self._retry_at:
             self._fall_back(due)
             return
@@ -417,10 +452,17 @@ class SharedThrottle:
 
     def _is_due(self, meter: Meter, now: float) -> bool:
         since = now - meter.asked_at
+        if self._must_tell(meter):
+            return True
         if meter.used or meter.refused or meter.waiting:
             short = meter.refused or meter.waiting
             return since >= (_HASTE_SECONDS if short and self._may_hurry(meter) else _ASK_SECONDS)
         return since >= _QUIET_SECONDS
+
+    def _must_tell(self, meter: Meter) -> bool:
+        share = self._shares.get(meter.key)
+        is_short = self._monotonic() - meter.asked_at < _HASTE_SECONDS
+        return share is not None and share.must_tell and not (is_short or self._trouble)
 
     def _may_hurry(self, meter: Meter) -> bool:
         share = self._shares.get(meter.key)
@@ -432,7 +474,10 @@ class SharedThrottle:
         asks: list[Ask] = []
         for meter in due:
             share = self._shares.get(meter.key)
-            asks.append(meter.ask(now, most=share.allowed if share is not None else None))
+            ask = meter.ask(now, most=share.allowed if share is not None else None)
+            if share is not None:
+                share.tell(ask)
+            asks.append(ask)
         told = self._reactions.take_told()
         try:
             for key, field, stop in told:
@@ -441,8 +486,8 @@ class SharedThrottle:
             answer = await self._store.ask(asks)
         except ValkeyTrouble as trouble:
             self._reactions.tell_again(told)
-            for meter in due:
-                meter.failed()
+            for meter, ask in zip(due, asks, strict=True):
+                self._unanswered(meter, ask)
             self._lost(trouble)
             self._fall_back(due)
             return
@@ -451,22 +496,31 @@ class SharedThrottle:
         self._is_newcomer = not self._epoch or (self._is_newcomer and self._epoch == answer.epoch)
         self._epoch = answer.epoch
         self._roster = answer.roster
-        for meter, grant in zip(due, answer.grants, strict=True):
+        for meter, ask, grant in zip(due, asks, answer.grants, strict=True):
             if grant is None:
-                meter.failed()
+                self._unanswered(meter, ask)
             else:
                 self._granted(meter, grant)
         self._drop_quiet(due)
+
+    def _unanswered(self, meter: Meter, ask: Ask) -> None:
+        meter.failed()
+        share = self._shares.get(meter.key)
+        if share is not None:
+            share.tell_again(ask)
 
     def _granted(self, meter: Meter, grant: Grant) -> None:
         now = self._monotonic()
         share = self._shares.get(meter.key)
         if share is not None:
             share.hear(grant.state, now)
+            if grant.window is not None:
+                share.hear_window(grant.window)
         if grant.settling_seconds > 0:
             meter.remember(grant)
             grace = -math.inf if self._is_newcomer else math.inf
-            meter.fall_back(now, self._wall(), self._crew(), grace_until=grace)
+            window = share.allowed if share is not None else None
+            meter.fall_back(now, self._wall(), self._crew(), grace_until=grace, window=window)
         else:
             meter.apply(grant, now, lease_seconds=self._lease)
         self._wake(meter, share)
@@ -475,8 +529,10 @@ class SharedThrottle:
         now, wall, crew = self._monotonic(), self._wall(), self._crew()
         for meter in due:
             meter.asked_at = now
-            meter.fall_back(now, wall, crew, grace_until=self._grace_until)
-            self._wake(meter, self._shares.get(meter.key))
+            share = self._shares.get(meter.key)
+            window = share.allowed if share is not None else None
+            meter.fall_back(now, wall, crew, grace_until=self._grace_until, window=window)
+            self._wake(meter, share)
             meter.refused = 0
 
     def _wake(self, meter: Meter, share: LaneShare | None) -> None:
@@ -531,24 +587,42 @@ class SharedThrottle:
             log.info("Valkey answers again: limits are shared")
             self._alarm(Alarm(code=ALARM_CODE, is_on=False))
 
-    async def _seed(self, meters: list[Meter]) -> None:
-        """Ask the database what these lanes have sent; without an answer they start at nothing."""
+    def _start_seeding(self, meters: list[Meter]) -> None:
+        """Ask the database of lanes that are new here; the others do not wait for it."""
         if not meters:
             return
+        keys = {meter.key for meter in meters}
+        self._seeding |= keys
+
+        async def seed() -> None:
+            try:
+                async with asyncio.timeout(_SEED_SECONDS):
+                    await self._seed(meters)
+            except Exception as error:
+                self._seed_again_at = self._monotonic() + _SEED_AGAIN_SECONDS
+                log.warning("what lanes have sent could not be read: %r", error)
+            finally:
+                self._seeding -= keys
+                self._ask_soon()
+
+        task = asyncio.get_running_loop().create_task(seed())
+        self._seeds_under_way.add(task)
+        task.add_done_callback(self._seeds_under_way.discard)
+
+    async def _seed(self, meters: list[Meter]) -> None:
+        """Ask the database what these lanes have sent; without an answer they start at nothing."""
         lanes = {m: self._shares[m.key].lane for m in meters if m.key in self._shares}
         found: Mapping[Lane, Used] = {}
         if self._seeds is not None and lanes:
-            try:
-                found = await self._seeds(list(lanes.values()))
-            except Exception as error:
-                log.warning("the counts of lanes could not be read: %s", error)
-                return
+            found = await self._seeds(list(lanes.values()))
         for meter in meters:
             used = found.get(lanes[meter]) if meter in lanes else None
             if used is None:
                 meter.seeded = True
                 continue
             wall = used.at.timestamp()
+            if self._wall() - wall < _MEMORY_SECONDS and meter.key in self._shares:
+                self._shares[meter.key].restore(used.concurrency)
             meter.seed((int(wall // 3600), used.hour), (int(wall // 86400), used.day))
 
     # --- tidying -----------------------------------------------------------------------------

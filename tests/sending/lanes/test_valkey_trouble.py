@@ -151,7 +151,7 @@ def test_a_worker_that_never_met_valkey_begins_with_its_part(
     crew: Crew, tmp_path: Path, valkey: ValkeyServer
 ) -> None:
     valkey.stop()
-    crew.start("a", 12, limits=LIMITS, hold=0.05, site="route:x", expected=3)
+    crew.start("a", 12, limits=LIMITS, hold=0.2, site="route:x", expected=3)
     sent = crew.wait()
     assert sent.most_at_once() == 2
     assert sent.reasons
