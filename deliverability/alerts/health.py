@@ -20,7 +20,7 @@ import dns.query
 import dns.resolver
 import redis
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, connection
+from django.db import DatabaseError, InterfaceError, connection, transaction
 
 from deliverability.alerts.checks import note_check
 from deliverability.alerts.services import close_unseen, record_remembered, settle_alert
@@ -35,6 +35,8 @@ _SLOW_VALKEY_SECONDS = 0.1
 _WRONG_CLOCK_SECONDS = 2.0
 _FULL_SHARE = 0.9
 _DNS_SECONDS = 2.0
+_ROOM_EVERY_SECONDS = 60.0
+_DISK_FULL = "53100"
 _RESTART_SHOWN_SECONDS = 600.0
 
 
@@ -43,6 +45,8 @@ class Watch:
     """Looks again and again; remembers what only a comparison with before can tell."""
 
     valkey_run_id: str = ""
+    is_full: bool = False
+    looked_for_room_at: float = float("-inf")
     problems: list[str] = field(default_factory=list)
 
     def look(self) -> list[str]:
@@ -111,6 +115,13 @@ class Watch:
 
     # -- PostgreSQL ----------------------------------------------------------------------------
 
+    def _finds_no_room(self) -> bool:
+        """Tell whether the disk is full; looked at once a minute, while it is full each time."""
+        now = time.monotonic()
+        if self.is_full or now - self.looked_for_room_at >= _ROOM_EVERY_SECONDS:
+            self.looked_for_room_at, self.is_full = now, _is_full()
+        return self.is_full
+
     def _look_at_postgres(self) -> None:
         error, seconds, is_read_only, skew = "", 0.0, False, 0.0
         try:
@@ -134,6 +145,12 @@ class Watch:
         )
         if is_read_only:
             return
+        self._settle(
+            self._finds_no_room(),
+            "postgres-full",
+            "PostgreSQL's disk is full: nothing is accepted and nothing is sent.",
+            "Make room on it. The API answers 503; work goes on by itself afterwards.",
+        )
         self._settle(
             seconds > _SLOW_POSTGRES_SECONDS,
             "postgres-slow",
@@ -209,6 +226,21 @@ def _measure_postgres() -> tuple[float, bool, float]:
         theirs, is_read_only = cursor.fetchone()
     seconds = time.monotonic() - begun
     return seconds, bool(is_read_only), wall + seconds / 2 - float(theirs)
+
+
+def _is_full() -> bool:
+    """Try to write some pages: SQLSTATE 53100 says that the disk has no room for them."""
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("CREATE TEMPORARY TABLE mw_room (filler text) ON COMMIT DROP")
+            # Not compressible, and in the table itself: ten pages.
+            cursor.execute("ALTER TABLE mw_room ALTER filler SET STORAGE PLAIN")
+            cursor.execute(
+                "INSERT INTO mw_room SELECT repeat(md5(n::text), 200) FROM generate_series(1, 10) n"
+            )
+    except DatabaseError as error:
+        return getattr(error.__cause__, "sqlstate", None) == _DISK_FULL
+    return False
 
 
 def silent_resolvers(servers: Sequence[str], *, seconds: float = _DNS_SECONDS) -> list[str]:

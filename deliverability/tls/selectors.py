@@ -29,7 +29,7 @@ def requirements() -> QuerySet[TlsRequirement]:
     return TlsRequirement.objects.order_by("domain")
 
 
-def results_by_domain() -> list[dict[str, Any]]:
+def results_by_domain() -> list[Any]:
     """Return domain, policy_type, good, bad of the last week; the most failures first."""
     since = timezone.now().date() - dt.timedelta(days=SHOWN_DAYS)
     rows = (
@@ -44,7 +44,7 @@ def results_by_domain() -> list[dict[str, Any]]:
     return list(rows[:_SHOWN])
 
 
-def failures_by_kind() -> list[dict[str, Any]]:
+def failures_by_kind() -> list[Any]:
     """Return domain, result_type, mx_host, sessions of the last week's failures, most first."""
     since = timezone.now().date() - dt.timedelta(days=SHOWN_DAYS)
     rows = (

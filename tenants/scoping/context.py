@@ -54,10 +54,14 @@ def scope(tenant_id: uuid.UUID) -> Iterator[None]:
         token = _current.set(tenant_id)
         try:
             yield
-        finally:
+        except BaseException:
+            # Rolling back gives the database its old setting again; asking an aborted transaction
+            # would only hide the error behind one of its own.
             _current.reset(token)
-            if not connection.needs_rollback:
-                _tell_database(before)
+            raise
+        _current.reset(token)
+        if not connection.needs_rollback:
+            _tell_database(before)
 
 
 def identify_user(user_id: int | None) -> None:
