@@ -33,6 +33,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/", include("esp.api")),
     path("developers/", include("sending.messages.urls")),
     path("deliverability/", include("deliverability.domains.urls")),
+    path("deliverability/", include("esp.console.sender_urls")),
     path("rehearsal/", include("deliverability.rehearsal.urls")),
     path("t/", include("sending.tracking.urls")),
     path("", include("sending.audience.urls")),

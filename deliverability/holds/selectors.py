@@ -6,10 +6,12 @@ import datetime as dt
 import uuid
 from dataclasses import dataclass
 
+from django.db import connection
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from deliverability.holds.models import SendingHold
+from tenants.scoping.context import scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,19 @@ def hold_for(
     if open_ended:
         return open_ended[0]
     return max(found, key=lambda one: one.until.timestamp() if one.until else 0.0, default=None)
+
+
+def held_tenants() -> list[uuid.UUID]:
+    """Return the tenants with holds in force; needs no scope, and tells no more than their ids."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT held_tenants()")
+        return [key for (key,) in cursor.fetchall()]
+
+
+def open_holds_of(tenant_id: uuid.UUID, now: dt.datetime | None = None) -> list[SendingHold]:
+    """Return a tenant's holds in force, newest first; opens the tenant's scope."""
+    with scope(tenant_id):
+        return list(SendingHold.objects.filter(_in_force(now)).order_by("-id")[:200])
 
 
 def holds_of_tenant(tenant_id: uuid.UUID) -> QuerySet[SendingHold]:

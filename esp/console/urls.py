@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from esp.console import lane_views, views
+from esp.console import hold_views, lane_views, views
 
 urlpatterns = [
     path("", views.tenants_list, name="operator-tenants"),
@@ -22,6 +22,8 @@ urlpatterns = [
     path("lanes/<str:lane_id>/requeue", lane_views.requeue, name="operator-lane-requeue"),
     path("lanes/<str:lane_id>/drain", lane_views.drain, name="operator-lane-drain"),
     path("lanes/<str:lane_id>/bounce", lane_views.bounce, name="operator-lane-bounce"),
+    path("holds/", hold_views.holds, name="operator-holds"),
+    path("holds/<str:tenant_id>/<str:hold_id>/lift", hold_views.lift, name="operator-hold-lift"),
     path("limits/", lane_views.limits, name="operator-limits"),
     path("limits/<str:limit_id>/clear", lane_views.clear_limit, name="operator-limit-clear"),
 ]

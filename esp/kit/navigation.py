@@ -70,7 +70,11 @@ SECTIONS: Final[tuple[Section, ...]] = (
         "deliverability",
         "Deliverability",
         "shield-check",
-        (Entry("domains-list", "Domains"), Entry("senders-list", "Senders")),
+        (
+            Entry("domains-list", "Domains"),
+            Entry("senders-list", "Senders"),
+            Entry("held-list", "Holds"),
+        ),
     ),
     Section(
         "developers",
@@ -103,6 +107,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
             Entry("operator-tls", "TLS"),
             Entry("operator-lanes", "Lanes"),
             Entry("operator-limits", "Limits"),
+            Entry("operator-holds", "Holds"),
             Entry("operator-alerts", "Alerts"),
         ),
         group="more",

@@ -1,0 +1,109 @@
+"""The operator's doors to holds, and the tenant's view of what holds its mail."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from deliverability.holds import services
+from deliverability.holds.access import access_hold
+from esp.console.hold_forms import HoldForm
+from esp.console.hold_rows import action_rows, holds_of, holds_of_all
+from esp.kit.forms import add_domain_error
+from esp.kit.pages import status_of
+from esp.kit.paging import newest_first
+from esp.lib.errors import DomainError, InvalidInput, NotFound
+from esp.lib.ids import from_public
+from sending.campaigns.models import Campaign
+from sending.lanes.selectors import actions_for_tenant
+from tenants.accounts.models import User
+from tenants.directory.access import access_tenant
+from tenants.directory.gate import MemberRequest, member_page, operator_page
+from tenants.directory.models import Tenant
+from tenants.scoping.context import scope
+
+
+def _operator(request: HttpRequest) -> User:
+    assert isinstance(request.user, User)  # the gate has let an operator in
+    return request.user
+
+
+@operator_page
+@require_http_methods(["GET", "POST"])
+def holds(request: HttpRequest) -> HttpResponse:
+    """Show the holds in force, and place one."""
+    initial = {"tenant": request.GET.get("tenant", "")[:40]}
+    form = HoldForm(request.POST) if request.method == "POST" else HoldForm(initial=initial)
+    status = 200
+    if form.is_bound:
+        status = 422
+        try:
+            if form.is_valid():
+                tenant = _place(_operator(request), form)
+                messages.success(request, f"Mail of {tenant.name} is held, within ten seconds.")
+                return redirect("operator-holds")
+        except DomainError as error:
+            add_domain_error(form, error)
+            status = status_of(error)
+    context = {"form": form, "rows": holds_of_all()}
+    return render(request, "deliverability/holds/list.html", context, status=status)
+
+
+def _place(operator: User, form: HoldForm) -> Tenant:
+    values = form.cleaned_data
+    try:
+        tenant = access_tenant(operator, values["tenant"].strip())
+    except NotFound as error:
+        raise InvalidInput("There is no tenant with this id.", field="tenant") from error
+    services.place_hold(
+        operator=operator,
+        tenant=tenant,
+        reason=values["reason"],
+        batch_id=_batch_of(tenant, values["campaign"].strip()),
+        stream=values["stream"],
+        until=form.until(),
+    )
+    return tenant
+
+
+def _batch_of(tenant: Tenant, campaign_id: str) -> uuid.UUID | None:
+    if not campaign_id:
+        return None
+    try:
+        with scope(tenant.pk):
+            found = Campaign.objects.get(pk=from_public("cmp", campaign_id))
+    except (ValueError, Campaign.DoesNotExist) as error:
+        text = "This tenant has no campaign with this id."
+        raise InvalidInput(text, field="campaign") from error
+    if found.batch_id is None:
+        raise InvalidInput("This campaign has not been started.", field="campaign")
+    return found.batch_id
+
+
+@operator_page
+@require_POST
+def lift(request: HttpRequest, tenant_id: str, hold_id: str) -> HttpResponse:
+    """End a hold."""
+    operator = _operator(request)
+    tenant = access_tenant(operator, tenant_id)
+    services.lift_hold(operator=operator, hold=access_hold(operator, tenant, hold_id))
+    messages.success(request, f"The hold is lifted: mail of {tenant.name} goes on.")
+    return redirect("operator-holds")
+
+
+@member_page(needs="messages:read")
+@require_safe
+def held_list(request: MemberRequest) -> HttpResponse:
+    """Show a tenant what holds its mail, and what providers' replies have called for."""
+    tenant = Tenant.objects.get(pk=request.actor.tenant_id)
+    page = newest_first(
+        actions_for_tenant(tenant.pk),
+        after=request.GET.get("after"),
+        before=request.GET.get("before"),
+    )
+    context = {"rows": holds_of(tenant), "page": page, "actions": action_rows(tenant.pk, page.rows)}
+    return render(request, "deliverability/holds/mine.html", context)
