@@ -27,14 +27,9 @@ check:  ## format, lint, types, import contracts, missing migrations, deploy che
 	$(SETUP) dev
 	@exec $(STACK) check
 
-bench:  ## measure imports, delivery (ARGS goes to it) and message bytes, keep the results in bench/results
+bench:  ## measure everything on servers of its own, keep the results in bench/results (half an hour)
 	$(SETUP) embedded
-	@.venv/bin/python manage.py bench import > var/bench-import.json && cat var/bench-import.json
-	@.venv/bin/python manage.py bench delivery $(ARGS) > var/bench-delivery.json \
-		&& cat var/bench-delivery.json
-	@.venv/bin/python manage.py bench bytes > var/bench-bytes.json && cat var/bench-bytes.json
-	@.venv/bin/python bench/keep.py var/bench-import.json var/bench-delivery.json \
-		var/bench-bytes.json
+	@sh bench/run.sh $(ARGS)
 
 format:  ## format the code
 	$(SETUP) dev

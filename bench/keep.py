@@ -22,8 +22,9 @@ def flat(value: Any, name: str = "") -> list[tuple[str, Any]]:
 
 def table(run: dict[str, Any]) -> list[str]:
     """Return one run as lines of Markdown."""
-    machine = ", ".join(f"{name} {value}" for name, value in run["machine"].items())
-    lines = [f"## {run['bench']}", "", machine, "", "| Figure | Value |", "|---|---|"]
+    machine = ", ".join(f"{name} {value}" for name, value in run.get("machine", {}).items())
+    title = f"{run['bench']}, signed: {run['sign']}" if "sign" in run else run["bench"]
+    lines = [f"## {title}", "", machine, "", "| Figure | Value |", "|---|---|"]
     figures = {name: value for name, value in run.items() if name not in _LEFT_OUT}
     return lines + [f"| {name} | {value} |" for name, value in flat(figures)] + [""]
 
