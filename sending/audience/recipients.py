@@ -118,17 +118,27 @@ def next_bound(
     return row[0] if row else None
 
 
-_ALL_CONTACTS: Final = (
-    "JOIN sending_contact c ON c.id = chosen.contact_id AND c.tenant_id = %(tenant)s"
-)
-# By the key, whatever the planner believes of a table that has just grown: a chunk must not be
-# joined with all contacts. OFFSET 0 keeps the look-up as it is written.
-_ONE_BY_ONE: Final = """
-        CROSS JOIN LATERAL (
-          SELECT * FROM sending_contact one
-          WHERE one.id = chosen.contact_id AND one.tenant_id = %(tenant)s OFFSET 0
-        ) c
+_CHOSEN: Final = """
+          SELECT DISTINCT s.contact_id FROM sending_subscription s
+          WHERE s.contact_list_id = ANY(%(lists)s) AND s.status = 'subscribed'
+            AND s.tenant_id = %(tenant)s
+            AND s.contact_id > %(after)s AND s.contact_id <= %(until)s
 """
+_ALL_CONTACTS: Final = f"""
+        ({_CHOSEN}) chosen
+        JOIN sending_contact c ON c.id = chosen.contact_id AND c.tenant_id = %(tenant)s
+"""
+# By an array of keys, whatever the planner believes of a table that has just grown: a chunk must
+# not be joined with all contacts. From PostgreSQL 17 on it is one walk along the index, half the
+# cost of looking each contact up. OFFSET 0 keeps the look-up as it is written.
+_CHUNK_OF_CONTACTS: Final = f"""
+        (
+          SELECT * FROM sending_contact one
+          WHERE one.tenant_id = %(tenant)s
+            AND one.id = ANY ((SELECT array_agg(chosen.contact_id) FROM ({_CHOSEN}) chosen)::uuid[])
+          OFFSET 0
+        ) c
+"""  # noqa: S608 (parts are constants of this module)
 
 
 def recipients_select(
@@ -148,13 +158,7 @@ def recipients_select(
         SELECT c.id AS contact_id, c.email,
                trim(c.first_name || ' ' || c.last_name) AS name,
                {VARIABLES_SQL} AS variables
-        FROM (
-          SELECT DISTINCT s.contact_id FROM sending_subscription s
-          WHERE s.contact_list_id = ANY(%(lists)s) AND s.status = 'subscribed'
-            AND s.tenant_id = %(tenant)s
-            AND s.contact_id > %(after)s AND s.contact_id <= %(until)s
-        ) chosen
-        {_ALL_CONTACTS if until is None else _ONE_BY_ONE}
+        FROM {_ALL_CONTACTS if until is None else _CHUNK_OF_CONTACTS}
         WHERE {_IS_RECIPIENT}
     """  # noqa: S608 (parts are constants of this module)
     params = _params(tenant_id, list_ids, excluded_list_ids)
