@@ -42,7 +42,7 @@ class Event(HotTenantModel):
 
     class Meta(HotTenantModel.Meta):
         indexes = [
-            models.Index(fields=["tenant", "-id"], name="event_newest"),
+            models.Index(fields=["tenant", "id"], name="event_newest"),
             models.Index(fields=["message_id", "id"], name="event_timeline"),
             models.Index(fields=["batch_id", "kind", "id"], name="event_batch"),
         ]
