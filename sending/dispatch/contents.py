@@ -30,7 +30,7 @@ from sending.content.types import CompiledContent, RenderContext
 from sending.dispatch.claims import Job
 from sending.engine import ports, verp
 from sending.engine.dkim_plan import SigningPlan
-from sending.engine.signing import SIGNED_HEADERS, Signer
+from sending.engine.signing import SIGNED_HEADERS, Algorithm, Signer
 from sending.engine.wire import WireBytes
 from sending.messages.models import MessageContent, Stream
 from sending.messages.services import ensure_compiled
@@ -69,12 +69,23 @@ class ReadyContent:
     loaded_at: float
 
 
+@dataclass(frozen=True)
+class _Sender:
+    """Who sends from a domain, as the database said at `asked_at`."""
+
+    identity: SendingIdentity | None
+    tenant: Tenant
+    asked_at: float
+
+
 class ContentCache:
     """Loads contents through `run_in_database` (a thread with a connection), keeps the latest."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._kept: OrderedDict[uuid.UUID, ReadyContent] = OrderedDict()
+        # Each single message has a content of its own: who sends is asked once for many of them.
+        self._senders: OrderedDict[uuid.UUID, _Sender] = OrderedDict()
 
     def get(self, content_id: uuid.UUID) -> ReadyContent | None:
         """Return a content that was loaded a short while ago, or None."""
@@ -96,7 +107,8 @@ class ContentCache:
         content = MessageContent.unscoped.filter(pk=content_id).first()
         if content is None:
             raise ContentUnusable("The content of this message is gone.")
-        identity = sending_identity(content.domain_id)
+        sender = self._sender(content)
+        identity = sender.identity
         if identity is None or not identity.is_verified:
             host = content.from_email.rpartition("@")[2]
             raise ContentUnusable(f"The domain {host} is not verified any more.")
@@ -104,13 +116,33 @@ class ContentCache:
             compiled = ensure_compiled(content_id)
         except ContentError as error:
             raise ContentUnusable(error.message) from error
-        tenant = Tenant.objects.get(pk=content.tenant_id)
         try:
             return make_ready(
-                content, compiled=compiled, identity=identity, tenant=tenant, now=self._clock()
+                content,
+                compiled=compiled,
+                identity=identity,
+                tenant=sender.tenant,
+                now=sender.asked_at,
             )
         except (ContentError, InvalidInput) as error:
             raise ContentUnusable(error.message) from error
+
+    def _sender(self, content: MessageContent) -> _Sender:
+        kept = self._senders.get(content.domain_id)
+        now = self._clock()
+        if (
+            kept is None
+            or kept.tenant.pk != content.tenant_id
+            or kept.identity is None
+            or not kept.identity.is_verified
+            or now - kept.asked_at > _KEPT_SECONDS
+        ):
+            identity = sending_identity(content.domain_id)
+            kept = _Sender(identity, Tenant.objects.get(pk=content.tenant_id), now)
+            self._senders[content.domain_id] = kept
+            while len(self._senders) > _KEPT_CONTENTS:
+                self._senders.popitem(last=False)
+        return kept
 
 
 def make_ready(
@@ -134,7 +166,7 @@ def make_ready(
         seed=encode(content.pk),
     )
     signers = [
-        Signer(identity.name, key.selector, key.algorithm, key.private_pem.encode())  # type: ignore[arg-type]
+        _signer(identity.name, key.selector, key.algorithm, key.private_pem)  # type: ignore[arg-type]
         for key in identity.keys
     ]
     stationery = Stationery(
@@ -163,6 +195,15 @@ def make_ready(
         verp_key=signing_key("verp"),
         loaded_at=now,
     )
+
+
+@lru_cache(maxsize=1024)
+def _signer(domain: str, selector: str, algorithm: Algorithm, private_pem: str) -> Signer:
+    """Keep parsed keys: OpenSSL checks the primes of an RSA key, some 75 ms of CPU.
+
+    Each single message has a content of its own, so that this was most of a receipt's way.
+    """
+    return Signer(domain, selector, algorithm, private_pem.encode())
 
 
 def _list_id(content: MessageContent, tenant: Tenant, identity: SendingIdentity) -> str | None:

@@ -86,6 +86,14 @@ class Child:
         self._process.kill()
         self._process.wait()
 
+    def stop(self) -> None:
+        """Ask it to stop, so that it ends the processes it has started; kill it where it won't."""
+        self._process.terminate()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
     def end(self) -> None:
         """End its input, wait, and kill it where that does not help."""
         assert self._process.stdin is not None

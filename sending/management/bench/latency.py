@@ -113,7 +113,7 @@ def _web(environment: dict[str, str]) -> Iterator[str]:
             time.sleep(0.2)
         yield f"{url}/api/v1/messages"
     finally:
-        server.kill()
+        server.stop()
 
 
 def _answers(url: str) -> bool:
