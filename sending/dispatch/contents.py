@@ -166,7 +166,7 @@ def make_ready(
         seed=encode(content.pk),
     )
     signers = [
-        _signer(identity.name, key.selector, key.algorithm, key.private_pem)  # type: ignore[arg-type]
+        _signer(identity.name, key.selector, key.algorithm, key.private_pem)
         for key in identity.keys
     ]
     stationery = Stationery(

@@ -24,7 +24,6 @@ def single_messages(cast: Cast, count: int) -> list[uuid.UUID]:
     """Return contents of one domain, none of them compiled yet."""
     domain = make.domain(cast.acme)
     make.dkim_key(domain)
-    source = {"subject": "Your order", "html": "<p>Thank you.</p>", "text": ""}
     source = ContentSource(kind="html", body="<p>Thank you.</p>", subject="Your order")
     state = pending_compile(source, footer=False)
     return [make.message_content(domain, compiled=state).pk for _ in range(count)]
