@@ -10,41 +10,34 @@ import asyncio
 import datetime as dt
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable
 
 from esp.lib.clock import Clock, SystemClock
 from sending.engine.limits import Reaction
-from sending.engine.ports import Demand, Lane, Outcome, Permit, Refusal
+from sending.engine.ports import Demand, Outcome, Permit, Refusal
 from sending.engine.shaping import Shaping
+from sending.lanes.book import Book
 from sending.lanes.grants import Ask, Grant, GrantStore, ValkeyTrouble
 from sending.lanes.lane import LanePermit, LaneShare, Waiter
 from sending.lanes.meters import GRACE_SECONDS, Crew, Meter
 from sending.lanes.reactions import Reactions
 from sending.lanes.refusals import Refuser
+from sending.lanes.seeding import Seeder, Seeds
 from sending.lanes.types import (
-    SCOPES,
     Action,
     Alarm,
     CapFor,
     LaneCount,
     LimitsSnapshot,
-    Quota,
-    Used,
 )
 
 log = logging.getLogger(__name__)
 
-Seeds = Callable[[Sequence[Lane]], Awaitable[Mapping[Lane, Used]]]
-
 _ASK_SECONDS = 0.5
 _HASTE_SECONDS = 0.1  # how soon a worker that ran short may ask again
 _QUIET_SECONDS = 3.0  # how often a lane without demand renews what it still holds
-_FORGET_SECONDS = 120.0
 _COLD_SECONDS = 1.5  # how long a first message waits for the first grant
 _MOST_ASKS = 500  # in one round trip
-_SEED_SECONDS = 1.0  # how long a new lane waits for the database
-_SEED_AGAIN_SECONDS = 5.0
-_MEMORY_SECONDS = 86400.0  # after that, what a lane bore says little of what it bears
 
 ALARM_CODE = "throttle-valkey"
 # How often a worker in trouble repeats its alarm.
@@ -88,17 +81,18 @@ class SharedThrottle:
         self._worker = worker
         self._clock = clock or SystemClock()
         self._monotonic = self._clock.monotonic
-        self._cap_for = cap_for
-        self._seeds = seeds
         self._alarm = alarm or (lambda _alarm: None)
-        self._snapshot = snapshot or LimitsSnapshot()
+        self._book = Book(
+            shaping=shaping,
+            clock=self._clock,
+            cap_for=cap_for,
+            snapshot=snapshot or LimitsSnapshot(),
+            idle_seconds=idle_seconds,
+        )
+        self._seeder = Seeder(self._book, clock=self._clock, seeds=seeds, when_done=self._ask_soon)
         self._expected = max(1, expected_workers)
         self._lease = lease_seconds
-        self._idle_seconds = idle_seconds
-        self._lanes: dict[Lane, LaneShare] = {}
-        self._scopes: dict[tuple[str, str], Meter] = {}
         self._active: dict[str, Meter] = {}
-        self._shares: dict[str, LaneShare] = {}
         self._reactions = Reactions(clock=self._clock)
         self._refuser = Refuser(shaping, self._clock)
         self._roster: tuple[str, ...] = ()
@@ -107,14 +101,9 @@ class SharedThrottle:
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._swept_at = self._monotonic()
-        self._day: dt.date = self._clock.now().date()
-        self._left_over: list[LaneCount] = []
         self._epoch = ""
         self._is_newcomer = True
         self._alarm_again_at = -math.inf
-        self._seeding: set[str] = set()
-        self._seed_again_at = -math.inf
-        self._seeds_under_way: set[asyncio.Task[None]] = set()
         self._is_closing = False
         self._grace_until = self._monotonic() + GRACE_SECONDS
 
@@ -125,9 +114,9 @@ class SharedThrottle:
 
         The very first message of a lane waits for Valkey's first answer in any case.
         """
-        share = self._lanes.get(demand.lane)
+        share = self._book.lanes.get(demand.lane)
         if share is None:
-            share = self._open(demand.lane)
+            share = self._book.open(demand.lane)
         now = self._monotonic()
         if not share.waiters:
             permit = self._try(share, demand, now)
@@ -171,15 +160,8 @@ class SharedThrottle:
 
     def change_limits(self, snapshot: LimitsSnapshot) -> None:
         """Take what the database says now. Call it on the loop."""
-        self._snapshot = snapshot
-        for share in self._lanes.values():
-            self._set_limits(share)
-        for kind, key in list(self._scopes):
-            quota = snapshot.overrides.get((kind, key))
-            if quota is None:
-                self._active.pop(self._scopes.pop((kind, key)).key, None)
-            else:
-                self._scopes[kind, key].change(quota)
+        for meter in self._book.change_limits(snapshot):
+            self._active.pop(meter.key, None)
 
     def take_actions(self) -> list[Action]:
         """Return the reactions carried out since the last call, for `services.write_actions`."""
@@ -191,14 +173,11 @@ class SharedThrottle:
 
     def take_counts(self) -> list[LaneCount]:
         """Return what was counted by lane since the last call, for `services.add_counts`."""
-        taken, self._left_over = self._left_over, []
-        for share in self._lanes.values():
-            taken.extend(share.take_counts())
-        return taken
+        return self._book.take_counts()
 
     def put_back_counts(self, counts: list[LaneCount]) -> None:
         """Keep counts that the database did not take."""
-        self._left_over.extend(counts)
+        self._book.put_back_counts(counts)
 
     async def close(self) -> None:
         """Stop asking; leases end by themselves."""
@@ -208,8 +187,7 @@ class SharedThrottle:
             task.cancel()
             # A client library may swallow the cancellation; then the flag ends the loop.
             await asyncio.wait({task}, timeout=2.0)
-        for one in self._seeds_under_way:
-            one.cancel()
+        self._seeder.close()
         await self._store.close()
 
     # --- room --------------------------------------------------------------------------------
@@ -220,8 +198,8 @@ class SharedThrottle:
         if code:
             return code, share.meter
         scopes: tuple[Meter, ...] = ()
-        if self._snapshot.overrides:
-            scopes = self._meters_for(demand)
+        if self._book.snapshot.overrides:
+            scopes = self._book.meters_for(demand)
             for meter in scopes:
                 code = meter.block(now)
                 if code:
@@ -236,53 +214,6 @@ class SharedThrottle:
         return LanePermit(
             demand, share.quota.messages_per_connection or 100, share, scopes, is_reuse
         )
-
-    def _meters_for(self, demand: Demand) -> tuple[Meter, ...]:
-        """Return the meters of the other limits that someone has set for this message."""
-        overrides = self._snapshot.overrides
-        found: list[Meter] = []
-        keys = ("", demand.tenant, demand.batch, demand.domain)
-        for kind, key in zip(SCOPES, keys, strict=True):
-            quota = overrides.get((kind, key))
-            if quota is None:
-                continue
-            meter = self._scopes.get((kind, key))
-            if meter is None:
-                meter = Meter(kind, f"{kind}:{key}", quota)
-                meter.seeded = True
-                self._scopes[kind, key] = meter
-            found.append(meter)
-        return tuple(found)
-
-    def _open(self, lane: Lane) -> LaneShare:
-        quota = self._quota_of(lane)
-        is_known = lane.site in self._shaping.sites or lane.site.startswith("route:")
-        share = LaneShare(
-            lane,
-            quota,
-            is_known=is_known,
-            clock=self._clock,
-            idle_seconds=self._idle_seconds,
-        )
-        self._lanes[lane] = share
-        self._shares[share.key] = share
-        self._set_limits(share)
-        return share
-
-    def _quota_of(self, lane: Lane) -> Quota:
-        quota = Quota.of(self._shaping.limits_for(lane.site))
-        overrides = self._snapshot.overrides
-        if overrides:
-            for key in (("site", lane.site), ("lane", f"{lane.source_id}|{lane.site}")):
-                own = overrides.get(key)
-                if own is not None:
-                    quota = own.over(quota)
-        return quota
-
-    def _set_limits(self, share: LaneShare) -> None:
-        lane = share.lane
-        share.change(self._quota_of(lane), self._cap_for(lane.source_id, lane.site, self._day))
-        share.close(self._snapshot.closed.get(lane), now=self._monotonic(), wall=self._clock.now())
 
     # --- waiting -----------------------------------------------------------------------------
 
@@ -373,7 +304,7 @@ class SharedThrottle:
         self._wanted.set()
 
     def _refusal(self, share: LaneShare, demand: Demand, code: str, meter: Meter) -> Refusal:
-        return self._refuser.refusal(share, demand, code, meter, self._snapshot.names)
+        return self._refuser.refusal(share, demand, code, meter, self._book.snapshot.names)
 
     # --- reactions ---------------------------------------------------------------------------
 
@@ -389,10 +320,10 @@ class SharedThrottle:
 
     def _carry_out(self, reaction: Reaction, demand: Demand, outcome: Outcome, now: float) -> None:
         lane = demand.lane
-        share = self._lanes.get(lane)
+        share = self._book.lanes.get(lane)
         if share is not None:
             share.meet(reaction, now)
-        source = outcome.source_address or self._snapshot.names.get(lane.source_id, "")
+        source = outcome.source_address or self._book.snapshot.names.get(lane.source_id, "")
         self._reactions.carry_out(reaction, demand, outcome, source=source, now=now)
 
     async def _count_replies(self) -> None:
@@ -436,12 +367,11 @@ class SharedThrottle:
     async def _round(self) -> None:
         now = self._monotonic()
         if now - self._swept_at > 5.0:
-            self._sweep(now)
+            self._swept_at = now
+            self._book.sweep(now)
         await self._count_replies()
         due = [meter for meter in self._active.values() if self._is_due(meter, now)]
-        if now >= self._seed_again_at:
-            self._start_seeding([m for m in due if m.needs_seed and m.key not in self._seeding])
-        due = [meter for meter in due if meter.key not in self._seeding]
+        due = self._seeder.without_new(due)
         if not due:
             return
         if now < self._retry_at:
@@ -460,12 +390,12 @@ class SharedThrottle:
         return since >= _QUIET_SECONDS
 
     def _must_tell(self, meter: Meter) -> bool:
-        share = self._shares.get(meter.key)
+        share = self._book.by_key.get(meter.key)
         is_short = self._monotonic() - meter.asked_at < _HASTE_SECONDS
         return share is not None and share.must_tell and not (is_short or self._trouble)
 
     def _may_hurry(self, meter: Meter) -> bool:
-        share = self._shares.get(meter.key)
+        share = self._book.by_key.get(meter.key)
         is_shut = share is not None and share.shut_until > self._monotonic()
         return not is_shut and not self._trouble and meter.short == "rate"
 
@@ -473,7 +403,7 @@ class SharedThrottle:
         now = self._monotonic()
         asks: list[Ask] = []
         for meter in due:
-            share = self._shares.get(meter.key)
+            share = self._book.by_key.get(meter.key)
             ask = meter.ask(now, most=share.allowed if share is not None else None)
             if share is not None:
                 share.tell(ask)
@@ -505,13 +435,13 @@ class SharedThrottle:
 
     def _unanswered(self, meter: Meter, ask: Ask) -> None:
         meter.failed()
-        share = self._shares.get(meter.key)
+        share = self._book.by_key.get(meter.key)
         if share is not None:
             share.tell_again(ask)
 
     def _granted(self, meter: Meter, grant: Grant) -> None:
         now = self._monotonic()
-        share = self._shares.get(meter.key)
+        share = self._book.by_key.get(meter.key)
         if share is not None:
             share.hear(grant.state, now)
             if grant.window is not None:
@@ -529,7 +459,7 @@ class SharedThrottle:
         now, wall, crew = self._monotonic(), self._wall(), self._crew()
         for meter in due:
             meter.asked_at = now
-            share = self._shares.get(meter.key)
+            share = self._book.by_key.get(meter.key)
             window = share.allowed if share is not None else None
             meter.fall_back(now, wall, crew, grace_until=self._grace_until, window=window)
             self._wake(meter, share)
@@ -540,7 +470,7 @@ class SharedThrottle:
             if share.waiters:
                 self._serve(share)
             return
-        for other in list(self._lanes.values()):
+        for other in self._book:
             if other.waiters:
                 self._serve(other)
 
@@ -587,44 +517,6 @@ class SharedThrottle:
             log.info("Valkey answers again: limits are shared")
             self._alarm(Alarm(code=ALARM_CODE, is_on=False))
 
-    def _start_seeding(self, meters: list[Meter]) -> None:
-        """Ask the database of lanes that are new here; the others do not wait for it."""
-        if not meters:
-            return
-        keys = {meter.key for meter in meters}
-        self._seeding |= keys
-
-        async def seed() -> None:
-            try:
-                async with asyncio.timeout(_SEED_SECONDS):
-                    await self._seed(meters)
-            except Exception as error:
-                self._seed_again_at = self._monotonic() + _SEED_AGAIN_SECONDS
-                log.warning("what lanes have sent could not be read: %r", error)
-            finally:
-                self._seeding -= keys
-                self._ask_soon()
-
-        task = asyncio.get_running_loop().create_task(seed())
-        self._seeds_under_way.add(task)
-        task.add_done_callback(self._seeds_under_way.discard)
-
-    async def _seed(self, meters: list[Meter]) -> None:
-        """Ask the database what these lanes have sent; without an answer they start at nothing."""
-        lanes = {m: self._shares[m.key].lane for m in meters if m.key in self._shares}
-        found: Mapping[Lane, Used] = {}
-        if self._seeds is not None and lanes:
-            found = await self._seeds(list(lanes.values()))
-        for meter in meters:
-            used = found.get(lanes[meter]) if meter in lanes else None
-            if used is None:
-                meter.seeded = True
-                continue
-            wall = used.at.timestamp()
-            if self._wall() - wall < _MEMORY_SECONDS and meter.key in self._shares:
-                self._shares[meter.key].restore(used.concurrency)
-            meter.seed((int(wall // 3600), used.hour), (int(wall // 86400), used.day))
-
     # --- tidying -----------------------------------------------------------------------------
 
     def _drop_quiet(self, meters: list[Meter]) -> None:
@@ -639,19 +531,3 @@ class SharedThrottle:
                 meter.is_listed = False
                 meter.fresh_until = -math.inf
                 self._active.pop(meter.key, None)
-
-    def _sweep(self, now: float) -> None:
-        self._swept_at = now
-        today = self._clock.now().date()
-        is_new_day, self._day = today != self._day, today
-        for lane, share in list(self._lanes.items()):
-            if is_new_day or share.cap is not None:
-                self._set_limits(share)
-            meter = share.meter
-            is_idle = not (meter.is_listed or meter.in_use or share.waiters)
-            if is_idle and max(meter.used_at, meter.asked_at) < now - _FORGET_SECONDS:
-                if share.is_in_trouble(now):
-                    continue
-                self._left_over.extend(share.take_counts())
-                del self._lanes[lane]
-                del self._shares[share.key]

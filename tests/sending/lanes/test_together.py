@@ -80,7 +80,7 @@ async def sends(throttle: SharedThrottle, outcome: Outcome | None = None) -> Non
 
 
 def window(throttle: SharedThrottle) -> int:
-    return throttle._lanes[LANE].allowed
+    return throttle._book.lanes[LANE].allowed
 
 
 def test_a_lane_goes_on_with_the_window_that_it_had_before_a_restart(valkey: ValkeyServer) -> None:
@@ -138,7 +138,7 @@ def test_a_complaint_to_one_worker_shrinks_the_window_of_all(valkey: ValkeyServe
             crowd = [one.acquire(DEMAND, wait_seconds=2.0) for one in workers for _ in range(10)]
             waiting = asyncio.gather(*crowd)
             await asyncio.sleep(1.2)
-            assert [one._lanes[LANE].meter.share for one in workers] == [4, 4]
+            assert [one._book.lanes[LANE].meter.share for one in workers] == [4, 4]
             await waiting
 
     asyncio.run(scene())
