@@ -26,7 +26,7 @@ from sending.engine.secure.advisor import TlsAdvisor
 from sending.lanes.grants import GrantStore
 from sending.lanes.selectors import counts_for, limits_snapshot
 from sending.lanes.services import add_counts, write_actions
-from sending.lanes.shaping import shaping_in_force
+from sending.lanes.shaping import shaping_in_force, tuning_in_force
 from sending.lanes.throttle import ALARM_CODE, ALARM_SECONDS, SharedThrottle
 from sending.lanes.types import Action, Alarm, LaneCount, LimitsSnapshot, Used
 
@@ -58,6 +58,7 @@ def shared_throttle(worker: str, clock: Clock, in_database: InDatabase) -> Share
     return SharedThrottle(
         GrantStore(settings.REDIS_URL, worker=worker),
         shaping=shaping_in_force(),
+        tuning=tuning_in_force(),
         worker=worker,
         clock=clock,
         cap_for=caps.cap_for,

@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Iterator
 
 from esp.lib.clock import Clock
+from sending.engine.adaptive import Tuning
 from sending.engine.ports import Demand, Lane
 from sending.engine.shaping import Shaping
 from sending.lanes.lane import LaneShare
@@ -26,6 +27,7 @@ class Book:
         cap_for: CapFor,
         snapshot: LimitsSnapshot,
         idle_seconds: float,
+        tuning: Tuning | None = None,
     ) -> None:
         self.snapshot = snapshot
         self.lanes: dict[Lane, LaneShare] = {}
@@ -35,6 +37,7 @@ class Book:
         self._clock = clock
         self._cap_for = cap_for
         self._idle_seconds = idle_seconds
+        self._tuning = tuning
         self._day: dt.date = clock.now().date()
         self._left_over: list[LaneCount] = []
 
@@ -51,6 +54,7 @@ class Book:
             is_known=is_known,
             clock=self._clock,
             idle_seconds=self._idle_seconds,
+            tuning=self._tuning,
         )
         self.lanes[lane] = share
         self.by_key[share.key] = share

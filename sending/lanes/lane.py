@@ -9,7 +9,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, replace
 
 from esp.lib.clock import Clock
-from sending.engine.adaptive import AdaptiveConcurrency, Learned
+from sending.engine.adaptive import AdaptiveConcurrency, Learned, Tuning
 from sending.engine.limits import Limits, Reaction
 from sending.engine.ports import Demand, Lane, Outcome, Permit, Refusal
 from sending.lanes.grants import Ask, Stop, Window
@@ -66,12 +66,15 @@ class LaneShare:
         is_known: bool,
         clock: Clock,
         idle_seconds: float,
+        tuning: Tuning | None = None,
     ) -> None:
         self.lane = lane
         self.key = f"lane:{lane.source_id}|{lane.site}"
         self.quota = quota
         self.meter = Meter("lane", self.key, quota, idle_seconds=idle_seconds)
-        self.adaptive = AdaptiveConcurrency(_bounds(quota), clock=clock, is_known=is_known)
+        self.adaptive = AdaptiveConcurrency(
+            _bounds(quota), clock=clock, is_known=is_known, tuning=tuning
+        )
         self.allowed = self.adaptive.connections
         self.cap: int | None = None
         self.waiters: deque[Waiter] = deque()

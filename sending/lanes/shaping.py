@@ -8,6 +8,7 @@ from pathlib import Path
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from sending.engine.adaptive import Tuning
 from sending.engine.shaping import Shaping, ShapingInvalid, load_shaping
 
 # In a rehearsal minutes stand for days: a lane that rests for half an hour would outlast it.
@@ -18,6 +19,19 @@ def shaping_in_force() -> Shaping:
     """Return sites, limits and rules; raises ImproperlyConfigured, with lines, for a wrong file."""
     is_rehearsal = settings.RETRY_PROFILE == "rehearsal"
     return _load(settings.SHAPING_FILE, _REHEARSAL_SCALE if is_rehearsal else 1.0)
+
+
+def tuning_in_force() -> Tuning:
+    """Return how fast lanes learn: in a rehearsal they recover within seconds."""
+    if settings.RETRY_PROFILE != "rehearsal":
+        return Tuning()
+    return Tuning(
+        calm_seconds=1.0,
+        rate_steps=5,
+        rate_step_seconds=0.5,
+        measure_seconds=2.0,
+        least_per_second=10.0,
+    )
 
 
 @lru_cache(maxsize=4)

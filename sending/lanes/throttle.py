@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable
 
 from esp.lib.clock import Clock, SystemClock
+from sending.engine.adaptive import Tuning
 from sending.engine.limits import Reaction
 from sending.engine.ports import Demand, Outcome, Permit, Refusal
 from sending.engine.shaping import Shaping
@@ -75,6 +76,7 @@ class SharedThrottle:
         expected_workers: int = 4,
         lease_seconds: float = 10.0,
         idle_seconds: float = 6.0,
+        tuning: Tuning | None = None,
     ) -> None:
         self._store = store
         self._shaping = shaping
@@ -88,6 +90,7 @@ class SharedThrottle:
             cap_for=cap_for,
             snapshot=snapshot or LimitsSnapshot(),
             idle_seconds=idle_seconds,
+            tuning=tuning,
         )
         self._seeder = Seeder(self._book, clock=self._clock, seeds=seeds, when_done=self._ask_soon)
         self._expected = max(1, expected_workers)
