@@ -15,6 +15,9 @@ from sending.lanes.meters import Meter
 
 # However many wait: the last of them asks again within this time. Resuming a lane makes all due.
 MOST_SECONDS = 6 * 3600.0
+# What only waits for a connection or for its turn asks again within this: a lane that has just been
+# opened soon bears more than was measured, and workers leave a destination that holds alone anyway.
+SOON_MOST_SECONDS = 10.0
 # A paused lane is looked at again after this; its resumption does not wait for it.
 PAUSED_SECONDS = 300.0
 _SOON_SECONDS = 0.5
@@ -23,12 +26,16 @@ _EAGER = 1.2
 
 
 class _Reason(NamedTuple):
-    """`seconds` until there may be room, then `rate` messages a second for this worker."""
+    """`seconds` until there may be room, then `rate` messages a second for this worker.
+
+    The last of those who wait asks again `most` seconds after that.
+    """
 
     text: str
     hold: str
     seconds: float
     rate: float
+    most: float = SOON_MOST_SECONDS
 
 
 class Refuser:
@@ -61,7 +68,7 @@ class Refuser:
             demand.batch,
             opens_at=now + reason.seconds,
             rate=max(0.001, reason.rate * _EAGER),
-            most=MOST_SECONDS,
+            most=reason.most,
             now=now,
         )
         return Refusal(reason.text[:300], seconds, reason.hold)
@@ -78,13 +85,13 @@ class Refuser:
         if closed is not None and closed.hold == "paused":
             why = f": {closed.reason}" if closed.reason else ""
             text = f"An operator has paused mail from {source} to {site}{why}."
-            return _Reason(text, "paused", PAUSED_SECONDS, max(rate, 50.0))
+            return _Reason(text, "paused", PAUSED_SECONDS, max(rate, 50.0), MOST_SECONDS)
         seconds = max(0.0, share.closed_until(now) - now)
         until = words.until_text(words.later(self._clock.now(), seconds))
         title = stop.title if stop is not None else (closed.reason if closed is not None else "")
         why = f": {title}" if title else ""
         text = f"Mail from {source} to {site} rests until {until}{why}."
-        return _Reason(text, "suspended", seconds, rate)
+        return _Reason(text, "suspended", seconds, rate, MOST_SECONDS)
 
     def _of_lane(self, code: str, share: LaneShare, site: str, source: str) -> _Reason:
         quota, meter = share.quota, share.meter
@@ -107,7 +114,7 @@ class Refuser:
         target = words.lane_target(source, site)
         if meter.short == "day" and share.cap is not None and meter.quota.per_day == share.cap:
             text, seconds = words.cap(share.cap, target, self._clock.now())
-            return _Reason(text, "cap", seconds, share.cap / 86400 / meter.workers)
+            return _Reason(text, "cap", seconds, share.cap / 86400 / meter.workers, MOST_SECONDS)
         return self._of_rate(meter, target, "rate")
 
     def _of_scope(self, code: str, meter: Meter) -> _Reason:
@@ -127,7 +134,7 @@ class Refuser:
         ):
             if meter.short == span and limit is not None:
                 text, seconds = words.used_up(span, limit, target, self._clock.now())
-                return _Reason(text, hold, seconds, limit / seconds_in / workers)
+                return _Reason(text, hold, seconds, limit / seconds_in / workers, MOST_SECONDS)
         rates = [r for r in (quota.per_second, (quota.per_minute or 0) / 60 or None) if r]
         rate = min(rates, default=20.0) / workers
         wait = max(0.05, meter.next_at - self._clock.monotonic())
