@@ -36,6 +36,7 @@ app.conf.update(
         "socket_connect_timeout": 0.5,
         "max_retries": 0,
     },
+    beat_scheduler="esp.kit.beat:SturdyScheduler",
     task_ignore_result=True,
     task_default_queue="default",
     task_acks_late=True,
