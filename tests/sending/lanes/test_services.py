@@ -157,12 +157,7 @@ def test_a_limit_over_the_default_reaches_the_workers(boss: User) -> None:
         ("site", "google", Quota(per_second=float("nan")), "per_second"),
         ("site", "google", Quota(per_day=3_000_000_000), "per_day"),
         ("site", "google", Quota(per_hour=100, per_day=50), "per_day"),
-        (
-            "tenant",
-            str(uuid.UUID(int=7)),
-            Quota(messages_per_connection=5),
-            "messages_per_connection",
-        ),
+        ("tenant", TENANT, Quota(messages_per_connection=5), "messages_per_connection"),
     ],
 )
 def test_a_limit_that_makes_no_sense_is_refused_with_its_field(
