@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-from esp.lib.errors import NotFound
-from esp.lib.ids import from_public
 from sending.lanes.models import LaneState, LimitOverride
 from tenants.accounts.models import User
+from tenants.directory.access import operator_object
 
 
 def access_lane(operator: User, public_id: str) -> LaneState:
     """Return a lane. Raises NotFound, for everyone but operators as well."""
-    missing = NotFound("There is no such lane.")
-    try:
-        key = from_public("lane", public_id)
-    except ValueError as error:
-        raise missing from error
-    found = LaneState.objects.filter(pk=key).first() if operator.is_operator else None
-    if found is None:
-        raise missing
-    return found
+    return operator_object(operator, LaneState.objects.all(), "lane", public_id, "lane")
 
 
 def access_limit(operator: User, public_id: str) -> LimitOverride:
     """Return a limit that was set. Raises NotFound, for everyone but operators as well."""
-    missing = NotFound("There is no such limit.")
-    try:
-        key = from_public("lim", public_id)
-    except ValueError as error:
-        raise missing from error
-    found = LimitOverride.objects.filter(pk=key).first() if operator.is_operator else None
-    if found is None:
-        raise missing
-    return found
+    return operator_object(operator, LimitOverride.objects.all(), "lim", public_id, "limit")

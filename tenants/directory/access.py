@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+from django.db.models import Model, QuerySet
+
 from esp.lib.errors import NotFound
 from esp.lib.ids import from_public
 from tenants.accounts.models import User
 from tenants.directory.actor import Actor
 from tenants.directory.models import Invitation, Membership, Tenant
+
+M = TypeVar("M", bound=Model)
 
 
 def access_member(actor: Actor, public_id: str, *, needs: str = "members:write") -> Membership:
@@ -53,14 +59,23 @@ def access_invitation(actor: Actor, public_id: str, *, needs: str = "members:wri
 
 def access_tenant(operator: User, public_id: str) -> Tenant:
     """Return any tenant, for an operator. Raises NotFound, for everyone else as well."""
-    missing = NotFound("There is no such tenant.")
+    return operator_object(operator, Tenant.objects.all(), "ten", public_id, "tenant")
+
+
+def operator_object(operator: User, rows: QuerySet[M], prefix: str, public_id: str, what: str) -> M:
+    """Return the one of `rows` that `public_id` names, for an operator.
+
+    Raises NotFound ("There is no such `what`."), for everyone but operators as well, who thus do
+    not learn what there is.
+    """
+    missing = NotFound(f"There is no such {what}.")
     if not operator.is_operator:
         raise missing
     try:
-        key = from_public("ten", public_id)
+        key = from_public(prefix, public_id)
     except ValueError as error:
         raise missing from error
-    found = Tenant.objects.filter(pk=key).first()
+    found = rows.filter(pk=key).first()
     if found is None:
         raise missing
     return found
