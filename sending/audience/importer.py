@@ -2,7 +2,8 @@
 
 One transaction a batch holds the rows and the place behind them (byte offset, row number, counts,
 the error file's length), so that a killed run loses nothing and repeats nothing. A claim keeps a
-second worker out; a heartbeat tells the sweep when a claim's holder has died.
+second worker out; a heartbeat tells the sweep when a claim's holder has died. A deploy ends a run
+between two batches and gives the claim back, so that the next worker goes on at once.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
 
+from esp.kit.stopping import is_stopping
 from esp.lib.ids import new_id, to_public
 from sending.audience import import_mapping, import_sql
 from sending.audience.csv_cells import csv_line
@@ -48,6 +50,10 @@ class ClaimLost(Exception):
     """Another worker has taken the import over."""
 
 
+class Stopped(Exception):
+    """This worker's process shall end; what is committed stays, another worker goes on."""
+
+
 @dataclass(slots=True)
 class _Batch:
     """Rows read together: what is good, what is not, and the place behind them."""
@@ -67,7 +73,8 @@ def upload_path(relative: str) -> Path:
 def check(import_id: uuid.UUID) -> bool:
     """Go through the file without writing contacts: counts and the file of bad rows.
 
-    Returns whether this call finished it (False: somebody else holds it, or it is not due).
+    Returns whether this call finished it (False: somebody else holds it, it is not due, or this
+    process shall end).
     """
     return _work(import_id, Import.Status.CHECKING, Import.Status.CHECKED)
 
@@ -75,7 +82,8 @@ def check(import_id: uuid.UUID) -> bool:
 def run(import_id: uuid.UUID) -> bool:
     """Write the file's rows into contacts and subscriptions; goes on where a killed run stopped.
 
-    Returns whether this call finished it (False: somebody else holds it, or it is not due).
+    Returns whether this call finished it (False: somebody else holds it, it is not due, or this
+    process shall end).
     """
     return _work(import_id, Import.Status.RUNNING, Import.Status.DONE)
 
@@ -91,7 +99,7 @@ def stale_imports(now: dt.datetime) -> list[tuple[uuid.UUID, str]]:
 
 
 def _work(import_id: uuid.UUID, working: str, finished: str) -> bool:
-    claim = _take_claim(import_id, working)
+    claim = None if is_stopping() else _take_claim(import_id, working)
     if claim is None:
         return False
     job = Import.unscoped.get(pk=import_id)
@@ -102,6 +110,9 @@ def _work(import_id: uuid.UUID, working: str, finished: str) -> bool:
         _Run(job, claim, writes=working == Import.Status.RUNNING).go()
     except ClaimLost:
         log.info("import %s was taken over by another worker", import_id)
+        return False
+    except Stopped:
+        _give_back(import_id, claim)
         return False
     except (FileNotFoundError, IsADirectoryError):
         _finish(job, Import.Status.FAILED, "The uploaded file is no longer on this server.")
@@ -127,10 +138,24 @@ def _take_claim(import_id: uuid.UUID, status: str) -> uuid.UUID | None:
     return claim
 
 
+def _give_back(import_id: uuid.UUID, claim: uuid.UUID) -> None:
+    """End a claim whose holder is well: due at once, and no try is counted."""
+    mine = Import.unscoped.filter(pk=import_id, claim=claim)
+    job = mine.first()
+    if job is not None:
+        mine.update(claim=None, heartbeat_at=None, cursor={**job.cursor, "tries": 0})
+        log.info("import %s goes on in another worker", import_id)
+
+
 def _finish(job: Import, status: str, problem: str) -> None:
     Import.unscoped.filter(pk=job.pk).update(
         status=status, problem=problem, claim=None, finished_at=timezone.now()
     )
+
+
+def _stop_if_asked() -> None:
+    if is_stopping():
+        raise Stopped
 
 
 class _Run:
@@ -164,6 +189,7 @@ class _Run:
         self._remember_committed()
         with self.errors:
             for batch in _ahead(self._batches()):
+                _stop_if_asked()
                 self._commit(batch)
 
     def _remember_committed(self) -> None:
@@ -173,6 +199,8 @@ class _Run:
         for row in read_rows(self.path, self.dialect):
             if row.end > self.job.bytes_done:
                 return
+            if row.number % BATCH_ROWS == 0:
+                _stop_if_asked()
             self._sort(row, _Batch())
 
     def _batches(self) -> Iterator[_Batch]:

@@ -8,6 +8,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from esp.kit.jobs import enqueue_now
+from esp.kit.stopping import is_stopping
 from sending.audience import import_files, importer, jobs
 from sending.audience.models import Import
 
@@ -15,13 +16,15 @@ from sending.audience.models import Import
 @shared_task(name=jobs.CHECK_IMPORT, time_limit=6 * 3600)
 def check_import(import_id: str) -> None:
     """Try an import without writing."""
-    importer.check(uuid.UUID(import_id))
+    if not importer.check(uuid.UUID(import_id)) and is_stopping():
+        enqueue_now(jobs.CHECK_IMPORT, import_id)  # it wakes whoever comes next
 
 
 @shared_task(name=jobs.RUN_IMPORT, time_limit=6 * 3600)
 def run_import(import_id: str) -> None:
     """Run an import to its end."""
-    importer.run(uuid.UUID(import_id))
+    if not importer.run(uuid.UUID(import_id)) and is_stopping():
+        enqueue_now(jobs.RUN_IMPORT, import_id)  # it wakes whoever comes next
 
 
 @shared_task(name=jobs.RESUME_IMPORTS, time_limit=60)
