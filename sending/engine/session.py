@@ -20,9 +20,9 @@ from sending.engine.auth import dialogue, mechanism, without_secret
 from sending.engine.channel import Channel, RawReply, reply_of
 from sending.engine.classify import about_the_sender, classify, kind_for
 from sending.engine.features import Features, read_features
-from sending.engine.hints import retry_after
 from sending.engine.ports import Kind, Lane, Outcome, Phase, Relay, Source
 from sending.engine.replies import Reply, clean, make_reply
+from sending.engine.shaping.hints import retry_after
 from sending.engine.tls import ChainRefused, Security, StartTlsMissing, opportunistic_context
 
 # Errors of this machine, not of the other: the source address is gone, no more files or ports.

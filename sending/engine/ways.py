@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 
 from sending.engine.ports import Lane, Outcome, Way
-from sending.engine.sites import route_site
+from sending.engine.shaping.sites import route_site
 
 
 def ordered_ways(ways: Sequence[Way], rng: random.Random) -> Sequence[Way]:

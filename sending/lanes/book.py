@@ -6,9 +6,9 @@ import datetime as dt
 from collections.abc import Iterator
 
 from esp.lib.clock import Clock
-from sending.engine.adaptive import Tuning
 from sending.engine.ports import Demand, Lane
-from sending.engine.shaping import Shaping
+from sending.engine.shaping.adaptive import Tuning
+from sending.engine.shaping.policy import Shaping
 from sending.lanes.lane import LaneShare
 from sending.lanes.meters import Meter
 from sending.lanes.types import SCOPES, CapFor, LaneCount, LimitsSnapshot, Quota

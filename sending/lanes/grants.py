@@ -10,7 +10,7 @@ from typing import Any
 import redis.asyncio
 from redis.exceptions import NoScriptError, RedisError
 
-from sending.engine.adaptive import Tuning
+from sending.engine.shaping.adaptive import Tuning
 from sending.lanes.scripts import COUNT, EPOCH, GRANT, REACT
 
 PREFIX = "mw:lanes"

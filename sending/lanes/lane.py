@@ -9,9 +9,9 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, replace
 
 from esp.lib.clock import Clock
-from sending.engine.adaptive import AdaptiveConcurrency, Learned, Tuning
-from sending.engine.limits import Limits, Reaction
 from sending.engine.ports import Demand, Lane, Outcome, Permit, Refusal
+from sending.engine.shaping.adaptive import AdaptiveConcurrency, Learned, Tuning
+from sending.engine.shaping.limits import Limits, Reaction
 from sending.lanes.grants import Ask, Stop, Window
 from sending.lanes.meters import Meter
 from sending.lanes.reactions import without_addresses

@@ -117,7 +117,7 @@ class ShapingAction(models.Model):
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     at = models.DateTimeField()
-    action = models.CharField(max_length=20)  # `engine.shaping.ReactionKind`, or "pause", "resume"
+    action = models.CharField(max_length=20)  # `ReactionKind` of the engine, or "pause", "resume"
     rule = models.CharField(max_length=60, blank=True)
     title = models.CharField(max_length=200, blank=True)
     source_id = models.CharField(max_length=36, blank=True)

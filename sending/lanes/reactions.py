@@ -7,9 +7,9 @@ import re
 from dataclasses import dataclass
 
 from esp.lib.clock import Clock
-from sending.engine.limits import Reaction
 from sending.engine.ports import Demand, Outcome
-from sending.engine.tally import Tally
+from sending.engine.shaping.limits import Reaction
+from sending.engine.shaping.tally import Tally
 from sending.lanes.grants import Stop
 from sending.lanes.types import Action
 

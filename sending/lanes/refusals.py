@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from esp.lib.clock import Clock
 from sending.engine.ports import Demand, Refusal
-from sending.engine.shaping import Shaping
-from sending.engine.sites import ROUTE_PREFIX
+from sending.engine.shaping.policy import Shaping
+from sending.engine.shaping.sites import ROUTE_PREFIX
 from sending.lanes import words
 from sending.lanes.lane import LaneShare, Spread
 from sending.lanes.meters import Meter

@@ -96,7 +96,7 @@ for i = 1, #stop, 2 do
   end
 end
 
--- The window that adaptive concurrency has found (engine/adaptive) is the lane's, not a worker's:
+-- The window that adaptive concurrency has found (engine/shaping/adaptive) is the lane's:
 -- one more a second at most while all is clean, cut once for a burst, whoever hears it.
 local hard, window, cut, grown = limit, tonumber(ARGV[27]), tonumber(ARGV[28]), tonumber(ARGV[29])
 local aw, ac, af = 0, tonumber(m.ac) or 0, tonumber(m.af) or 1

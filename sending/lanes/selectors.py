@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from deliverability.ips.models import IpAddress
 from sending.engine.ports import Lane
-from sending.engine.sites import ROUTE_PREFIX
+from sending.engine.shaping.sites import ROUTE_PREFIX
 from sending.lanes.models import LaneState, LimitOverride, ShapingAction
 from sending.lanes.shaping import shaping_in_force
 from sending.lanes.types import Closed, LimitsSnapshot, Quota, Used

@@ -8,8 +8,8 @@ from pathlib import Path
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from sending.engine.adaptive import Tuning
-from sending.engine.shaping import Shaping, ShapingInvalid, load_shaping
+from sending.engine.shaping.adaptive import Tuning
+from sending.engine.shaping.policy import Shaping, ShapingInvalid, load_shaping
 
 # In a rehearsal minutes stand for days: a lane that rests for half an hour would outlast it.
 _REHEARSAL_SCALE = 0.005

@@ -13,10 +13,10 @@ import math
 from collections.abc import Callable
 
 from esp.lib.clock import Clock, SystemClock
-from sending.engine.adaptive import Tuning
-from sending.engine.limits import Reaction
 from sending.engine.ports import Demand, Outcome, Permit, Refusal
-from sending.engine.shaping import Shaping
+from sending.engine.shaping.adaptive import Tuning
+from sending.engine.shaping.limits import Reaction
+from sending.engine.shaping.policy import Shaping
 from sending.lanes.book import Book
 from sending.lanes.grants import Ask, Grant, GrantStore, ValkeyTrouble
 from sending.lanes.lane import LanePermit, LaneShare, Waiter

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Literal, Protocol
 
-from sending.engine.limits import Limits
 from sending.engine.ports import Lane
+from sending.engine.shaping.limits import Limits
 
 ScopeKind = Literal["global", "site", "lane", "domain", "tenant", "batch"]
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esp.lib.clock import ManualClock
-from sending.engine.adaptive import AdaptiveConcurrency, Learned, is_complaint
-from sending.engine.limits import Limits, Reaction
 from sending.engine.ports import Kind, Outcome, Phase
+from sending.engine.shaping.adaptive import AdaptiveConcurrency, Learned, is_complaint
+from sending.engine.shaping.limits import Limits, Reaction
 
 START = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
 LIMITS = Limits(connections=10, messages_per_connection=100)

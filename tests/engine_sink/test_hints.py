@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sending.engine.hints import LONGEST, SHORTEST, retry_after
+from sending.engine.shaping.hints import LONGEST, SHORTEST, retry_after
 
 
 @pytest.mark.parametrize(

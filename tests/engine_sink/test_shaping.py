@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sending.engine.adaptive import is_complaint
 from sending.engine.classify import classify, kind_for
-from sending.engine.limits import Limits
 from sending.engine.ports import MxAnswer, MxHost, Outcome
 from sending.engine.replies import parse_reply
-from sending.engine.shaping import load_shaping
+from sending.engine.shaping.adaptive import is_complaint
+from sending.engine.shaping.limits import Limits
+from sending.engine.shaping.policy import load_shaping
 
 SHAPING = load_shaping()
 NOW = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sending.engine.patterns import compile_pattern
-from sending.engine.shaping import Problem, ShapingInvalid, load_shaping, shipped_files
-from sending.engine.toml_lines import line_numbers
+from sending.engine.shaping.patterns import compile_pattern
+from sending.engine.shaping.policy import Problem, ShapingInvalid, load_shaping, shipped_files
+from sending.engine.shaping.toml_lines import line_numbers
 
 GOOD = """\
 [default]

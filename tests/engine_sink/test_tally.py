@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sending.engine.limits import Reaction
-from sending.engine.tally import Tally
+from sending.engine.shaping.limits import Reaction
+from sending.engine.shaping.tally import Tally
 
 ONCE = Reaction("slow_down", "rule", "title", 60, 0.5)
 THIRD = Reaction("suspend", "rule", "title", 600, times=3, within_seconds=100)

@@ -9,11 +9,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from sending.engine.classify import classify
-from sending.engine.hints import retry_after
-from sending.engine.limits import Reaction
 from sending.engine.ports import MxAnswer, MxHost
 from sending.engine.replies import parse_reply
-from sending.engine.shaping import Shaping, ShapingInvalid, load_shaping
+from sending.engine.shaping.hints import retry_after
+from sending.engine.shaping.limits import Reaction
+from sending.engine.shaping.policy import Shaping, ShapingInvalid, load_shaping
 
 
 class Command(BaseCommand):

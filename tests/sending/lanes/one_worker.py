@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 from sending.engine.ports import Demand, Lane, Outcome, Refusal
-from sending.engine.shaping import load_shaping
+from sending.engine.shaping.policy import load_shaping
 from sending.lanes.grants import GrantStore
 from sending.lanes.throttle import SharedThrottle
 from sending.lanes.types import LimitsSnapshot, Quota

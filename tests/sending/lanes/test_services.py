@@ -15,7 +15,7 @@ from esp.lib.errors import Conflict, InvalidInput, NotFound
 from esp.lib.ids import new_id
 from sending.dispatch.upkeep import _exchange, _tell
 from sending.engine.ports import Lane
-from sending.engine.sites import route_site
+from sending.engine.shaping.sites import route_site
 from sending.lanes import services
 from sending.lanes.models import LaneState, LimitOverride, ShapingAction
 from sending.lanes.selectors import actions_for_tenant, counts_for, lane_facts, limits_snapshot

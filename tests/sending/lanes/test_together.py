@@ -14,7 +14,7 @@ import pytest
 
 from esp.stack.valkey import ValkeyServer
 from sending.engine.ports import Demand, Lane, Outcome, Refusal
-from sending.engine.shaping import load_shaping
+from sending.engine.shaping.policy import load_shaping
 from sending.lanes.grants import GrantStore
 from sending.lanes.throttle import SharedThrottle
 from sending.lanes.types import Used

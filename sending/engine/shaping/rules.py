@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from sending.engine.limits import Reaction
+from sending.engine.shaping.limits import Reaction
 
 # What matters stands in front; the cut bounds what a hostile text can cost.
 _LOOK_AT = 600

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Iterable
 
-from sending.engine.limits import Reaction
+from sending.engine.shaping.limits import Reaction
 
 
 class Tally:

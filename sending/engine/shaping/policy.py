@@ -1,6 +1,7 @@
 """What each mailbox provider takes from one of our addresses, and what its replies call for.
 
-The facts are data (`data/shaping.toml`, over it an operator's own file); this is how to ask them.
+The facts are data (`engine/data/shaping.toml`, over it an operator's own file); this is how
+to ask them.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from dataclasses import replace
 from functools import cached_property, lru_cache
 from importlib import resources
 
-from sending.engine.limits import REACTION_KINDS, Limits, Reaction, ReactionKind
 from sending.engine.ports import MxAnswer, Outcome
 from sending.engine.replies import Reply
-from sending.engine.shaping_checks import ELSEWHERE, check, first_match, rules_for
-from sending.engine.shaping_file import Draft, Problem, ShapingInvalid, read_file
-from sending.engine.shaping_rules import ShapingRule
-from sending.engine.sites import Site, SiteIndex, readable
+from sending.engine.shaping.checks import ELSEWHERE, check, first_match, rules_for
+from sending.engine.shaping.file import Draft, Problem, ShapingInvalid, read_file
+from sending.engine.shaping.limits import REACTION_KINDS, Limits, Reaction, ReactionKind
+from sending.engine.shaping.rules import ShapingRule
+from sending.engine.shaping.sites import Site, SiteIndex, readable
 
 __all__ = [
     "REACTION_KINDS",

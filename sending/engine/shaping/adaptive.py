@@ -13,8 +13,8 @@ import re
 from dataclasses import dataclass
 
 from esp.lib.clock import Clock
-from sending.engine.limits import Limits, Reaction
 from sending.engine.ports import Outcome
+from sending.engine.shaping.limits import Limits, Reaction
 
 
 @dataclass(frozen=True, slots=True)

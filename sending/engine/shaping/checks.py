@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 
 from sending.engine.classify import classify
 from sending.engine.replies import Reply, parse_reply
-from sending.engine.shaping_file import Draft, Problem
-from sending.engine.shaping_rules import ShapingRule, fits, plain
-from sending.engine.sites import SiteIndex
+from sending.engine.shaping.file import Draft, Problem
+from sending.engine.shaping.rules import ShapingRule, fits, plain
+from sending.engine.shaping.sites import SiteIndex
 
 # Stands for a site that no rule names.
 ELSEWHERE = ""

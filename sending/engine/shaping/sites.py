@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from sending.engine.limits import Limits
 from sending.engine.ports import MxAnswer
+from sending.engine.shaping.limits import Limits
 
 # A site's name is stored with every message.
 MAX_SITE = 60

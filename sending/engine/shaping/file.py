@@ -1,7 +1,7 @@
 """Reads shaping files: every wrong key, type, number and pattern is refused with line and reason.
 
 Whether the rules make sense together (examples that decide, sites that overlap) is judged in
-`shaping_checks`, once all files are read.
+`checks`, once all files are read.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sending.engine.classify import CATEGORIES
-from sending.engine.limits import REACTION_KINDS, Limits, Reaction
-from sending.engine.patterns import compile_pattern
-from sending.engine.shaping_rules import ShapingRule
-from sending.engine.sites import Site
-from sending.engine.toml_lines import Path, line_numbers
+from sending.engine.shaping.limits import REACTION_KINDS, Limits, Reaction
+from sending.engine.shaping.patterns import compile_pattern
+from sending.engine.shaping.rules import ShapingRule
+from sending.engine.shaping.sites import Site
+from sending.engine.shaping.toml_lines import Path, line_numbers
 
 
 @dataclass(frozen=True, slots=True)
