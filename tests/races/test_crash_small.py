@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from esp.stack.checks import ROOT
+from esp.stack.assets import ROOT
 
 
 @pytest.mark.timeout(280)
@@ -39,5 +39,10 @@ def test_nothing_is_lost_or_stuck_and_only_open_transactions_are_doubled() -> No
     assert figures["lost"] == 0, told
     assert figures["stuck"] == 0, told
     assert figures["duplicates"] <= figures["open_at_kill"], told
+    for none in ("unexplained", "sigterm_duplicates", "other_message_ids", "accepted_twice",
+                 "miscounted"):  # fmt: skip
+        assert figures[none] == 0, told
+    assert figures["sigterm_seconds"] < 10, told
+    assert figures["answers_not_read"] > 0, told
     assert figures["promised_by_api"] > 0, told
     assert figures["messages"] > figures["promised_by_api"] + 300, told

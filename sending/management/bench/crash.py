@@ -3,20 +3,19 @@
 Afterwards every message with a 202, and every message of a started campaign, must be in one final
 state that agrees with the providers' own record: `lost` and `stuck` 0, and `duplicates` at most
 `open_at_kill`. That is the number of SMTP transactions open when something was killed, plus those
-that a provider took and cut before its reply. SIGTERM (a deploy) adds none.
+that a provider took and cut before its reply. SIGTERM (a deploy) adds none. Each double must also
+be explained by itself (`unexplained` 0): by such a transaction of this very message.
 
 `esp.stack.crash` owns the servers and programs and does what is asked of it here.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import random
 import sys
 import tempfile
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,10 +26,17 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 
 from esp.lib.errors import Conflict, DomainError
-from esp.lib.ids import decode, from_public
+from esp.lib.ids import from_public
 from sending.campaigns.models import Campaign
-from sending.management.bench.crash_internet import is_refused
 from sending.management.bench.crash_traffic import Traffic
+from sending.management.bench.crash_verdict import (
+    Ledger,
+    States,
+    doubled_words,
+    miscounted,
+    missing_of_campaigns,
+    waiting_words,
+)
 from sending.management.bench.delivery import Child
 from sending.management.bench.people import write_people
 from sending.management.bench.workspace import (
@@ -39,7 +45,7 @@ from sending.management.bench.workspace import (
     make_workspace,
     start_campaign,
 )
-from sending.messages.models import Message, QueueEntry
+from sending.messages.models import QueueEntry
 from tenants.apikeys.services import create_key
 from tenants.scoping.context import scope
 
@@ -50,7 +56,7 @@ _DOMAINS = 6
 _HIT_SECONDS = 8.0  # about what a kill with its recovery takes on a quiet machine
 _RECOVERY_SECONDS = 25.0
 _FLOWING_MESSAGES = 10
-_FINAL = set(Message.FINAL)
+_TELL_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,7 @@ class _Chaos:
         self._kills: Counter[str] = Counter()
         self._open: Counter[str] = Counter()
         self._begun = time.monotonic()
-        self._moments: list[tuple[float, str]] = []
+        self._moments: list[tuple[float, float, str]] = []  # begun, over, kind
         self._stop_seconds: list[dict[str, float]] = []
 
     def run(self, site_url: str, workspace: Workspace, key: str) -> dict[str, Any]:
@@ -195,7 +201,13 @@ class _Chaos:
 
     def _hit(self, kind: str) -> None:
         self._kills[kind] += 1
-        self._moments.append((time.monotonic(), kind))
+        begun = time.monotonic()
+        try:
+            self._do(kind)
+        finally:
+            self._moments.append((begun, time.monotonic(), kind))
+
+    def _do(self, kind: str) -> None:
         pause = self._random.uniform(0.2, 2.0)
         number = self._random.randrange(1000)
         if kind == "terminate":
@@ -217,77 +229,69 @@ class _Chaos:
 
     def _settle(self) -> float:
         """Wait until nothing waits any more; returns the seconds it took, at most the limit."""
-        begun = time.monotonic()
+        begun = told_at = time.monotonic()
         while time.monotonic() - begun < self._options.settle_seconds:
             if not _patiently(QueueEntry.objects.exists) and not _patiently(_unprepared):
                 break
+            if time.monotonic() - told_at > _TELL_SECONDS:
+                told_at = time.monotonic()
+                self._say(f"{_patiently(QueueEntry.objects.count)} waiting: {_first_reason()}")
             time.sleep(0.5)
         return time.monotonic() - begun
 
     def _figures(self, traffic: Traffic) -> dict[str, Any]:
-        taken = self._ledger()
-        copies = {key: len(times) for key, times in taken.items()}
-        states = {
-            row[0]: (row[1], row[2])
-            for row in _patiently(
-                lambda: list(Message.unscoped.values_list("id", "status", "recipient"))
-            )
-        }
-        promised = {from_public("msg", text) for text in traffic.accepted.ids}
-        missing = _missing_of_campaigns() + len(promised - states.keys())
-        waiting = {key for key, (status, _) in states.items() if status not in _FINAL}
-        wrong = [
-            key
-            for key, (status, recipient) in states.items()
-            if key not in waiting and not _agrees(status, recipient, copies.get(key, 0))
-        ]
+        ledger = self._ledger()
+        states = _patiently(States.read)
+        accepted = traffic.accepted
+        promised = {from_public("msg", text): name for text, name in accepted.ids.items()}
+        broken = states.broken_promises(promised)
+        wrong = states.disagreeing(ledger)
+        doubled, unexplained = ledger.doubled(), ledger.unexplained()
         counts = self._ask_internet("counts")
         kept_and_cut = counts["cuts"].get("before-reply", 0)
         return {
-            "lost": missing + len(wrong) + len(copies.keys() - states.keys()),
-            "duplicates": sum(copies.values()) - len(copies),
-            "stuck": len(waiting) + _patiently(_unprepared),
+            "lost": _patiently(missing_of_campaigns) + len(broken) + len(wrong),
+            "duplicates": len(doubled),
+            "stuck": len(states.waiting) + _patiently(_unprepared),
             "open_at_kill": sum(self._open.values()) + kept_and_cut,
             "kills": sum(self._kills.values()),
+            "unexplained": len(unexplained),
+            "sigterm_duplicates": sum(self._is_of_a_deploy(first.at) for first, _ in unexplained),
+            "other_message_ids": len(ledger.under_other_names()),
+            "accepted_twice": len(states.accepted_twice(accepted.asked)),
+            "miscounted": _patiently(miscounted),
             "kills_by_kind": dict(self._kills),
             "open_by_kind": dict(self._open),
             "taken_and_cut": kept_and_cut,
             "cuts": counts["cuts"],
             "interrupted": counts["interrupted"],
-            "messages": len(states),
+            "messages": len(states.by_id),
             "promised_by_api": len(promised),
-            "states": dict(Counter(status for status, _ in states.values())),
+            "answers_not_read": accepted.not_read,
+            "states": dict(Counter(status for status, _ in states.by_id.values())),
             "sigterm_seconds": max(
                 (max(seconds.values()) for seconds in self._stop_seconds), default=0.0
             ),
-            "doubled": self._doubled(taken),
-            "wrong": [str(key) for key in wrong[:5]],
+            "doubled": doubled_words(unexplained, begun=self._begun, moments=self._moments),
+            "wrong": [str(key) for key in (*wrong, *broken)[:5]],
+            "waiting": _patiently(waiting_words),
         }
 
-    def _doubled(self, taken: dict[uuid.UUID, list[float]]) -> list[str]:
-        """Say of some doubled messages when their copies came, and what was killed just before."""
-        said = []
-        for times in taken.values():
-            for first, second in itertools.pairwise(times):
-                between = [kind for moment, kind in self._moments if first - 1 < moment < second]
-                said.append(f"{first - self._begun:.1f}, {second - self._begun:.1f}: {between}")
-        return sorted(said)[:100]
+    def _is_of_a_deploy(self, taken_at: float) -> bool:
+        return any(
+            kind == "terminate" and start - 1 < taken_at < end for start, end, kind in self._moments
+        )
 
-    def _ledger(self) -> dict[uuid.UUID, list[float]]:
-        """Return the moments at which the providers took copies, by message."""
+    def _ledger(self) -> Ledger:
         path = Path(settings.DATA_DIR) / "ledger"
         path.parent.mkdir(parents=True, exist_ok=True)
         self._ask_internet(f"ledger {path}")
-        taken: dict[str, list[float]] = json.loads(path.read_text())
-        return {decode(message_id.partition("@")[0]): times for message_id, times in taken.items()}
+        return Ledger.read(path)
 
 
-def _agrees(status: str, recipient: str, copies: int) -> bool:
-    """Tell whether a final state is what the providers' record says."""
-    if is_refused(recipient):
-        # The address is suppressed after its first refusal: later messages are not tried.
-        return copies == 0 and status in (Message.Status.BOUNCED, Message.Status.DROPPED)
-    return copies > 0 and status == Message.Status.DELIVERED
+def _first_reason() -> str:
+    words = _patiently(waiting_words)
+    return words[0] if words else "nothing"
 
 
 def _started() -> list[Campaign]:
@@ -298,24 +302,3 @@ def _started() -> list[Campaign]:
 def _unprepared() -> int:
     """Return how many started campaigns have not come to their end."""
     return sum(campaign.status != Campaign.Status.SENT for campaign in _started())
-
-
-def _missing_of_campaigns() -> int:
-    """Return how many contacts of the list have not exactly one message in a started campaign."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT count(*)
-            FROM sending_campaign campaign
-            CROSS JOIN sending_contact contact
-            LEFT JOIN (SELECT batch_id, contact_id, count(*) AS copies FROM sending_message
-                       GROUP BY 1, 2) AS made
-              ON made.batch_id = campaign.batch_id AND made.contact_id = contact.id
-            WHERE campaign.status NOT IN ('draft', 'scheduled')
-              AND coalesce(made.copies, 0) <> 1
-              AND NOT EXISTS (SELECT 1 FROM sending_suppression gone
-                              WHERE gone.tenant_id = contact.tenant_id
-                                AND gone.email_norm = contact.email_norm)
-            """
-        )
-        return int(cursor.fetchone()[0])

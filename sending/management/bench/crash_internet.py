@@ -1,8 +1,10 @@
 """The internet of `manage.py bench crash`: providers that cut connections, and remember everything.
 
 One process on loopback, talked to in lines like `bench.internet`: `open` says how many SMTP
-transactions are open now, `counts` what has happened so far, `ledger PATH` writes the moments
-(monotonic) at which each Message-ID was taken, as JSON; the end of input ends it.
+transactions are open now, `counts` what has happened so far, `ledger PATH` writes every copy that
+was taken (whose, under which Message-ID, when, whether its reply was kept back) and whose
+transactions were open when somebody asked, as JSON; the end of input ends it. Whose a copy is, the
+return path says: it names the message, whatever stands in its content.
 
 A transaction is open from MAIL until its reply can be with the client: a reply that was sent less
 than `_ON_ITS_WAY_SECONDS` ago, and that no further command has followed, may still be on its way
@@ -19,7 +21,7 @@ import random
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import uvloop
@@ -32,34 +34,45 @@ HOST = "127.0.41.1"
 # Where a provider may cut: after which command, or with the whole message in hand.
 CUTS = ("mail", "rcpt", "data", "after-dot", "before-reply")
 _ON_ITS_WAY_SECONDS = 0.25
+_READING_SECONDS = 0.05
 _REFUSED_EVERY, _BUSY_EVERY = 40, 15
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A message that was taken: its key in the return path, its Message-ID, when (monotonic)."""
+
+    key: str
+    message_id: str
+    at: float
+    is_cut: bool  # taken, and cut off before the reply
 
 
 @dataclass(slots=True)
 class Book:
-    """What the providers know: when they took which Message-ID, cuts, connections."""
+    """What the providers know: the copies that they took, cuts, connections."""
 
-    taken: dict[str, list[float]] = field(default_factory=dict)
+    copies: list[Copy] = field(default_factory=list)
+    seen_open: set[str] = field(default_factory=set)  # whose transaction was open when asked
     cuts: Counter[str] = field(default_factory=Counter)
     busy_seen: set[str] = field(default_factory=set)
     sessions: set[Session] = field(default_factory=set)
     connections: int = 0
     interrupted: int = 0  # transactions whose client went away
 
-    def open_transactions(self) -> int:
-        """Return how many transactions are open at this moment."""
+    def open_now(self) -> set[str]:
+        """Return whose transactions are open at this moment."""
         now = time.monotonic()
-        return sum(session.is_open(now) for session in self.sessions)
+        return {session.key for session in self.sessions if session.is_open(now)}
 
     def as_dict(self) -> dict[str, object]:
         """Return the counts."""
         return {
-            "messages": sum(len(times) for times in self.taken.values()),
-            "distinct": len(self.taken),
+            "messages": len(self.copies),
             "cuts": dict(self.cuts),
             "connections": self.connections,
             "interrupted": self.interrupted,
-            "open": self.open_transactions(),
+            "open": len(self.open_now()),
         }
 
 
@@ -96,6 +109,7 @@ class Session:
         self._in_transaction = False
         self._replied_at: float | None = None
         self._recipient = ""
+        self.key = ""  # of the message in hand
 
     def is_open(self, now: float) -> bool:
         """Tell whether the client cannot know yet what became of a message."""
@@ -138,6 +152,7 @@ class Session:
             self._say("250-sink.mailwright.test\r\n250-PIPELINING\r\n250 ENHANCEDSTATUSCODES")
         elif verb == "MAIL":
             self._in_transaction = True
+            self.key = _key(line)
             if self._cuts("mail"):
                 return False
             self._say("250 2.1.0 OK")
@@ -179,13 +194,21 @@ class Session:
         if self._cuts("after-dot"):
             return False
         await asyncio.sleep(self._chance.uniform(0.01, 0.2))
-        self._book.taken.setdefault(_message_id(content), []).append(time.monotonic())
-        if self._cuts("before-reply"):
+        is_cut = self._cuts("before-reply")
+        copy = Copy(self.key, _message_id(content), time.monotonic(), is_cut)
+        self._book.copies.append(copy)
+        if is_cut:
             return False
         self._say("250 2.0.0 Taken")
         self._in_transaction = False
         self._replied_at = time.monotonic()
         return True
+
+
+def _key(line: str) -> str:
+    """Return the message's id in the return path `b.<id>.<mac>@…` of a MAIL command."""
+    address = line.partition("<")[2].partition(">")[0]
+    return address.partition("@")[0].lower().split(".")[1]
 
 
 def _message_id(content: bytes) -> str:
@@ -223,8 +246,24 @@ async def _run(domains: int, seed: int, cut_share: float) -> None:
     while line := (await commands.readline()).decode().strip():
         command, _, argument = line.partition(" ")
         if command == "ledger":
-            Path(argument).write_text(json.dumps(book.taken))
-        _say(book.as_dict())
+            Path(argument).write_text(json.dumps(_ledger(book)))
+        if command == "open":
+            _say(await _look_at_open(book))
+        else:
+            _say(book.as_dict())
+
+
+def _ledger(book: Book) -> dict[str, object]:
+    return {"copies": [asdict(copy) for copy in book.copies], "open": sorted(book.seen_open)}
+
+
+async def _look_at_open(book: Book) -> dict[str, object]:
+    """Count open transactions, with those of which the words are here and not read yet."""
+    found = book.open_now()
+    await asyncio.sleep(_READING_SECONDS)
+    found |= book.open_now()
+    book.seen_open |= found
+    return {"open": len(found)}
 
 
 def _say(value: object) -> None:
