@@ -33,6 +33,7 @@ _WORDS: dict[Failure, str] = {
     "timeout": "The server did not answer in time.",
     "disconnected": "The server closed the connection.",
 }
+_UNASKED = "it spoke before it was asked."
 
 
 class Channel(SMTPProtocol):
@@ -83,7 +84,7 @@ class Channel(SMTPProtocol):
         only tells whether the connection can go on.
         """
         if not self.is_usable:
-            self._fail("disconnected")
+            self._give_up()
             return []
         self._ask(patience, short)
         cast(asyncio.WriteTransport, self.transport).write(data)
@@ -98,7 +99,8 @@ class Channel(SMTPProtocol):
 
     def explain(self) -> Reply:
         """Return the Reply that stands for a missing one."""
-        failure = self.failure or "disconnected"
+        self._give_up()
+        failure = self.failure
         text = _WORDS.get(failure) or f"The server's answer was no SMTP reply: {self.failure_text}"
         return Reply(None, text, failure=failure)
 
@@ -129,7 +131,9 @@ class Channel(SMTPProtocol):
     def data_received(self, data: bytes) -> None:
         """Take in what came, line by line."""
         if not self._wanted:
-            self.is_dirty = True
+            # At once, so that a connection that nobody uses now cannot flood us.
+            self._fail("protocol", _UNASKED)
+            self.close_now()
             return
         buffer = self._buffer
         if buffer:
@@ -157,13 +161,14 @@ class Channel(SMTPProtocol):
 
     def _take_line(self, line: bytes, now: float) -> None:
         """Add one line, without its LF, to the replies (RFC 5321 section 4.2.1)."""
-        digits = line[:3]
-        code = int(digits) if len(digits) == 3 and digits.isdigit() else 0
+        digits, mark = line[:3], line[3:4]
+        is_code = len(digits) == 3 and digits.isdigit() and not mark.isdigit()
+        code = int(digits) if is_code else 0
         if not 200 <= code < 600:
             self._fail("protocol", clean(line[:200].decode("utf-8", "replace")))
             return
         text = line[4:].strip(b" \t\r")
-        if line[3:4] == b"-":
+        if mark == b"-":
             self._lines.append(text)
             self._size += len(line)
             if self._size > MAX_REPLY:
@@ -202,6 +207,13 @@ class Channel(SMTPProtocol):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def _give_up(self) -> None:
+        """Say why nothing can be asked, if nothing has said so yet."""
+        if self.is_dirty:
+            self._fail("protocol", _UNASKED)
+        else:
+            self._fail("disconnected")
 
     def _fail(self, failure: Failure, text: str = "") -> None:
         if not self.failure:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+# RFC 1870 section 3 allows 20 digits; Python raises for a number of some thousands.
+_MOST_DIGITS = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Features:
@@ -27,6 +30,7 @@ def read_features(lines: Iterable[str]) -> Features:
         keyword, _, parameters = line.strip().partition(" ")
         found[keyword.upper()] = parameters.strip()
     limit = found.get("SIZE", "")
+    is_number = limit.isascii() and limit.isdigit() and len(limit) <= _MOST_DIGITS
     return Features(
         pipelining="PIPELINING" in found,
         chunking="CHUNKING" in found,
@@ -35,6 +39,6 @@ def read_features(lines: Iterable[str]) -> Features:
         starttls="STARTTLS" in found,
         size="SIZE" in found,
         # RFC 1870 section 4: 0 stands for no fixed limit.
-        max_size=(int(limit) or None) if limit.isascii() and limit.isdigit() else None,
+        max_size=(int(limit) or None) if is_number else None,
         auth=frozenset(found.get("AUTH", "").upper().split()),
     )

@@ -232,6 +232,9 @@ async def _in_one_chunk(
 
 async def _body(session: Session, channel: Channel, content: bytes, letter: Letter) -> Outcome:
     step = Step("body", b"", session.settings.timeouts.body)
+    if not channel.is_usable:
+        # A reply to the content that came before it, or a cut: nothing has left yet.
+        return session.ended("body", channel.explain())
     letter.is_leaving = True
     start = session.clock.monotonic()
     replies = await channel.exchange(dot_stuffed(content), (step.patience,))
@@ -265,11 +268,11 @@ def _refusal(
         if number == len(replies):
             return session.ended(step.phase, channel.explain(), is_ambiguous=is_ambiguous)
         code = replies[number][0]
-        wants = 3 if step.phase == "data" else 2
-        if code // 100 == wants:
+        if (code == 354) if step.phase == "data" else (code // 100 == 2):
             continue
-        if step.phase == "data" and code < 300:
-            # The server believes that it is still in command mode: the content would be commands.
+        if step.phase == "data" and code < 400:
+            # The server believes that it is still in command mode (or that we log in): the content
+            # would be commands, and what it says to them would pass for the message's reply.
             reply = Reply(None, f"DATA was answered with {code}.", failure="protocol")
             return session.ended("data", reply)
         kind: Kind | None = "deferred" if step.line.startswith(b"RSET") else None
