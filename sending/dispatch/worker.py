@@ -7,6 +7,7 @@ database work happens in one thread beside the loop, on one connection.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 import uuid
@@ -99,7 +100,7 @@ class DeliveryWorker:
         self._throttle: SharedThrottle | None = None
         self._deliverer: Deliverer | None = None
         self._upkeep: Upkeep | None = None
-        self._avoided: dict[str, float] = {}
+        self._avoided: dict[tuple[str, str], float] = {}
 
     def run_slice(self, *, seconds: float | None = None) -> SliceSummary:
         """Deliver for a slice of `seconds`; returns its counts. Raises what the engine raises."""
@@ -155,6 +156,9 @@ class DeliveryWorker:
                 metrics=self._work.metrics,
             )  # fmt: skip
             await self._upkeep.once()
+            # What stands now stays: the collector need not go through it at each full collection.
+            gc.collect()
+            gc.freeze()
         return self._deliverer, self._upkeep
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from cryptography.hazmat.primitives import hashes, serialization
@@ -42,6 +42,7 @@ SIGNED_HEADERS = (
 _WHITESPACE = re.compile(rb"[ \t]+")
 _FIELD_START = re.compile(rb"\r\n(?![ \t])")
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
+_SCHEME, _DIGEST = padding.PKCS1v15(), hashes.SHA256()
 
 # A field of a message: the name in lower case and the canonical bytes "name:value\r\n".
 Field = tuple[str, bytes]
@@ -70,14 +71,12 @@ class Signer:
         self.domain = domain.lower()
         self.selector = selector
         self.algorithm: Algorithm = algorithm
-        self._key = private_key
+        # Chosen once: the key classes are abstract, and asking for an instance of one is dear.
+        self._sign = _signing(private_key)
 
     def signature(self, data: bytes) -> bytes:
         """Return the raw signature of the canonical header `data`."""
-        if isinstance(self._key, rsa.RSAPrivateKey):
-            return self._key.sign(data, padding.PKCS1v15(), hashes.SHA256())
-        # RFC 8463 section 3: Ed25519 signs the SHA-256 of the data.
-        return self._key.sign(hashlib.sha256(data).digest())
+        return self._sign(data)
 
 
 def sign(
@@ -189,6 +188,15 @@ def _split(message: bytes) -> tuple[bytes, bytes]:
         return b"", message[2:]
     head, _, body = message.partition(b"\r\n\r\n")
     return head.removesuffix(b"\r\n"), body
+
+
+def _signing(key: PrivateKey) -> Callable[[bytes], bytes]:
+    if isinstance(key, rsa.RSAPrivateKey):
+        rsa_sign = key.sign
+        return lambda data: rsa_sign(data, _SCHEME, _DIGEST)
+    ed25519_sign = key.sign
+    # RFC 8463 section 3: Ed25519 signs the SHA-256 of the data.
+    return lambda data: ed25519_sign(hashlib.sha256(data).digest())
 
 
 def _parsed(pem: bytes) -> PrivateKey:
