@@ -12,7 +12,7 @@ from __future__ import annotations
 import datetime as dt
 import random
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,11 +33,12 @@ _system_random = random.SystemRandom()
 _LEASE = """
 WITH due AS MATERIALIZED (
     SELECT entry.message_id, entry.worker
-    FROM unnest(%(batches)s, %(shares)s) AS turn (batch_id, share)
+    FROM unnest(%(batches)s, %(shares)s, %(full)s) AS turn (batch_id, share, full_at)
     JOIN sending_batch batch ON batch.id = turn.batch_id AND batch.status = 'running'
     CROSS JOIN LATERAL (
         SELECT message_id, worker FROM sending_queueentry
         WHERE batch_id = turn.batch_id AND due_at <= %(now)s AND domain <> ALL(%(avoid)s)
+          AND (turn.full_at = '' OR strpos(turn.full_at, ' ' || domain || ' ') = 0)
         ORDER BY due_at
         LIMIT turn.share
         FOR UPDATE SKIP LOCKED
@@ -111,15 +112,17 @@ def claim(
     now: dt.datetime,
     lease: dt.timedelta,
     avoid: Collection[str] = (),
+    full: Collection[tuple[str, str]] = (),
     avoid_batches: Collection[uuid.UUID] = (),
     ready: Sequence[Ready] | None = None,
     rng: random.Random = _system_random,
 ) -> list[Job]:
     """Lease at most `limit` due messages of `stream` to `worker` until `now + lease`.
 
-    None of them is for a domain in `avoid` or of a batch in `avoid_batches`. `ready` are the
-    batches to choose from, if the caller knows them already (`turns.ready_batches`). The leases are
-    committed when this returns.
+    None of them is for a domain in `avoid`, of a batch in `avoid_batches`, or of a batch for a
+    domain that `full` has together as (batch's id, domain). `ready` are the batches to choose from,
+    if the caller knows them already (`turns.ready_batches`). The leases are committed when this
+    returns.
     """
     left = ready_batches(stream, now) if ready is None else ready
     left = [one for one in left if one.batch_id not in avoid_batches]
@@ -129,7 +132,7 @@ def claim(
             if not left or len(leases) >= limit:
                 break
             asked = allot(left, limit - len(leases), rng)
-            got = _lease(asked, worker=worker, now=now, end=now + lease, avoid=avoid)
+            got = _lease(asked, worker=worker, now=now, end=now + lease, avoid=avoid, full=full)
             leases += got
             left = without(left, asked, Counter(one[1] for one in got))
         return _jobs(leases)
@@ -142,12 +145,17 @@ def _lease(
     now: dt.datetime,
     end: dt.datetime,
     avoid: Collection[str],
+    full: Collection[tuple[str, str]],
 ) -> list[_Lease]:
+    full_at: dict[str, list[str]] = defaultdict(list)
+    for batch, domain in full:
+        full_at[batch].append(domain)
     cursor = raw_cursor().execute(
         _LEASE,
         {
             "batches": uuids(asked),
             "shares": ints(asked.values()),
+            "full": texts(_listed(full_at.get(str(batch), ())) for batch in asked),
             "now": now,
             "avoid": texts(avoid),
             "lease_end": end,
@@ -155,6 +163,11 @@ def _lease(
         },
     )
     return cursor.fetchall()
+
+
+def _listed(domains: Collection[str]) -> str:
+    """Return `domains` as the statement looks them up: between blanks; "" for none."""
+    return f" {' '.join(domains)} " if domains else ""
 
 
 def jobs_for(message_ids: Collection[uuid.UUID]) -> list[Job]:

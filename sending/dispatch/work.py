@@ -27,7 +27,7 @@ from sending.dispatch.turns import Ready, ready_batches
 from sending.dispatch.ways import Ways, held_for_source
 from sending.engine import ports
 from sending.engine.recorder import Result
-from sending.engine.runner import NotReady
+from sending.engine.runner import Avoid, NotReady
 from sending.routes.services.results import note_results
 from sending.routes.witness import Witness
 
@@ -82,11 +82,11 @@ class DeliveryWork:
         """Wait until somebody says that there is mail, at most `timeout` seconds."""
         return await self._listener.wait(timeout)
 
-    async def claim(self, limit: int, avoid: frozenset[str]) -> Sequence[Job]:
+    async def claim(self, limit: int, avoid: Avoid) -> Sequence[Job]:
         """Lease due messages; those that must not leave any more are ended here."""
         return await self.in_database(lambda: self._claim(limit, avoid))
 
-    def _claim(self, limit: int, avoid: frozenset[str]) -> list[Job]:
+    def _claim(self, limit: int, avoid: Avoid) -> list[Job]:
         self._finish_for_the_dead()
         if claims_paused_by():
             return []  # tries would be burnt for a cause that lies with us
@@ -96,7 +96,7 @@ class DeliveryWork:
         jobs = self._without_ended(jobs, now)
         return self._with_ways(jobs, now)
 
-    def _lease(self, limit: int, avoid: frozenset[str], now: dt.datetime) -> list[Job]:
+    def _lease(self, limit: int, avoid: Avoid, now: dt.datetime) -> list[Job]:
         """Claim by the batches seen a moment ago; where those give nothing, look again."""
         is_fresh = self._clock.monotonic() - self._ready_at < _READY_SECONDS
         if is_fresh and self._ready:
@@ -108,7 +108,7 @@ class DeliveryWork:
         return self._claim_of(self._ready, limit, avoid, now)
 
     def _claim_of(
-        self, ready: Sequence[Ready], limit: int, avoid: frozenset[str], now: dt.datetime
+        self, ready: Sequence[Ready], limit: int, avoid: Avoid, now: dt.datetime
     ) -> list[Job]:
         return claim(
             stream=self._stream,
@@ -116,7 +116,8 @@ class DeliveryWork:
             worker=self._name,
             now=now,
             lease=dt.timedelta(seconds=settings.DELIVERY_LEASE_SECONDS),
-            avoid=avoid,
+            avoid=avoid.destinations,
+            full=avoid.of_parties,
             avoid_batches=self._ways.avoided(),
             ready=ready,
         )
@@ -186,6 +187,10 @@ class DeliveryWork:
     def destination(self, job: Job) -> str:
         """Return what the runner shares its slots by."""
         return job.domain
+
+    def party(self, job: Job) -> str:
+        """Return whose turns at a destination the job is served by."""
+        return str(job.batch_id)
 
     async def prepare(self, job: Job) -> ports.Order:
         """Say who gets the message and by which ways; its bytes are made under a permit."""

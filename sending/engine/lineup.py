@@ -1,4 +1,8 @@
-"""Claimed jobs in line for a slot: one per destination in turn, none above its share."""
+"""Claimed jobs in line for a slot: one per destination in turn, none above its share.
+
+At one destination the parties (campaigns, in practice) take turns as well, so that a first message
+does not stand behind all that was claimed of a campaign before it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,42 @@ from collections import deque
 from typing import Generic, TypeVar
 
 J = TypeVar("J")
+
+
+class _Line(Generic[J]):
+    """What waits for one destination: its parties in turn."""
+
+    __slots__ = ("_by_party", "_turns", "length")
+
+    def __init__(self) -> None:
+        self._by_party: dict[str, deque[J]] = {}
+        self._turns: deque[str] = deque()  # each party that has a job waiting, once
+        self.length = 0
+
+    def add(self, party: str, job: J) -> None:
+        jobs = self._by_party.get(party)
+        if jobs is None:
+            jobs = self._by_party[party] = deque()
+            self._turns.append(party)
+        jobs.append(job)
+        self.length += 1
+
+    def take(self) -> J:
+        party = self._turns.popleft()
+        jobs = self._by_party[party]
+        job = jobs.popleft()
+        if jobs:
+            self._turns.append(party)
+        else:
+            del self._by_party[party]
+        self.length -= 1
+        return job
+
+    def parties(self) -> list[str]:
+        return list(self._by_party)
+
+    def jobs(self) -> list[J]:
+        return [job for jobs in self._by_party.values() for job in jobs]
 
 
 class Lineup(Generic[J]):
@@ -18,7 +58,7 @@ class Lineup(Generic[J]):
     def __init__(self, *, share: int, ahead: int) -> None:
         self._share = share
         self._ahead = ahead
-        self._waiting: dict[str, deque[J]] = {}
+        self._waiting: dict[str, _Line[J]] = {}
         self._busy: dict[str, int] = {}
         # Destinations that have a job waiting and a slot of their share free, each once.
         self._turns: deque[str] = deque()
@@ -30,9 +70,12 @@ class Lineup(Generic[J]):
         """How many jobs wait for a slot, without those that wait for their destination's share."""
         return self._ready
 
-    def add(self, name: str, job: J) -> None:
-        """Put `job` for the destination `name` in line."""
-        self._waiting.setdefault(name, deque()).append(job)
+    def add(self, name: str, job: J, party: str = "") -> None:
+        """Put `job` of `party` ("": nobody's) for the destination `name` in line."""
+        line = self._waiting.get(name)
+        if line is None:
+            line = self._waiting[name] = _Line()
+        line.add(party, job)
         if name in self._in_turn:
             self._ready += 1
         else:
@@ -43,10 +86,10 @@ class Lineup(Generic[J]):
         if self._turns:
             name = self._turns.popleft()
             self._in_turn.discard(name)
-            jobs = self._waiting[name]
-            self._ready -= len(jobs)
-            job = jobs.popleft()
-            if not jobs:
+            line = self._waiting[name]
+            self._ready -= line.length
+            job = line.take()
+            if not line.length:
                 del self._waiting[name]
             self._busy[name] = self._busy.get(name, 0) + 1
             self._give_turn(name)
@@ -62,18 +105,30 @@ class Lineup(Generic[J]):
             del self._busy[name]
         self._give_turn(name)
 
-    def full(self) -> set[str]:
-        """Return the destinations that nothing more should be claimed for."""
+    def full(self) -> tuple[set[str], set[tuple[str, str]]]:
+        """Return for what nothing more should be claimed: destinations, and (party, destination).
+
+        A destination that has enough still takes in parties that have nothing waiting there, until
+        it has three times as much.
+        """
         most = self._share + self._ahead
-        return {
-            name
-            for name in self._busy.keys() | self._waiting.keys()
-            if self._busy.get(name, 0) + len(self._waiting.get(name, ())) >= most
-        }
+        names: set[str] = set()
+        pairs: set[tuple[str, str]] = set()
+        for name in self._busy.keys() | self._waiting.keys():
+            line = self._waiting.get(name)
+            count = self._busy.get(name, 0) + (line.length if line is not None else 0)
+            if count < most:
+                continue
+            parties = line.parties() if line is not None else []
+            if count < 3 * most and all(parties):
+                pairs.update((party, name) for party in parties)
+            else:
+                names.add(name)
+        return names, pairs
 
     def drain(self) -> list[J]:
         """Take all that wait out of the line."""
-        jobs = [job for waiting in self._waiting.values() for job in waiting]
+        jobs = [job for line in self._waiting.values() for job in line.jobs()]
         self._waiting.clear()
         self._turns.clear()
         self._in_turn.clear()
@@ -88,4 +143,4 @@ class Lineup(Generic[J]):
         ):
             self._turns.append(name)
             self._in_turn.add(name)
-            self._ready += len(self._waiting[name])
+            self._ready += self._waiting[name].length

@@ -17,11 +17,19 @@ from esp.lib.clock import Clock
 from sending.engine.lineup import Lineup
 from sending.engine.ports import Deliver, Order, Outcome, Phase
 from sending.engine.recorder import Recorder, RecordSettings, Result
-from sending.engine.work import NotReady, SliceSettings, SliceSummary, Work
+from sending.engine.work import Avoid, NotReady, SliceSettings, SliceSummary, Work
 
 J = TypeVar("J")
 
-__all__ = ["NotReady", "RecordSettings", "SliceSettings", "SliceSummary", "Work", "run_slice"]
+__all__ = [
+    "Avoid",
+    "NotReady",
+    "RecordSettings",
+    "SliceSettings",
+    "SliceSummary",
+    "Work",
+    "run_slice",
+]
 
 # How long the runner sleeps at most before it asks whether to stop.
 _STOP_CHECK_SECONDS = 0.05
@@ -29,6 +37,9 @@ _STOP_CHECK_SECONDS = 0.05
 # Holds of a destination. Those of a tenant or batch must not keep others' mail from it.
 _SITE_HOLDS = frozenset({"connections", "rate", "cap", "suspended", "paused", "quarantine",
                          "domain-rate"})  # fmt: skip
+# Of these, those that say how long a message waits for its turn in a full lane. Turns are counted
+# by batch: another one's first message has its own at once.
+_TURN_HOLDS = frozenset({"connections", "rate"})
 _SHORT_HOLD_SECONDS = 1.0
 
 
@@ -39,13 +50,14 @@ async def run_slice(
     settings: SliceSettings,
     clock: Clock,
     should_stop: Callable[[], bool] = lambda: False,
-    avoided: dict[str, float] | None = None,
+    avoided: dict[tuple[str, str], float] | None = None,
 ) -> SliceSummary:
     """Work for `settings.duration_seconds` or until there is nothing left; returns the counts.
 
     When `should_stop` says so it ends within `settings.stop_grace_seconds` and nothing is sent
-    twice for it. `avoided` remembers held destinations (until when, by the monotonic clock); a
-    caller that hands in the same dict carries them from slice to slice.
+    twice for it. `avoided` remembers held (party, destination) pairs, "" being all parties (until
+    when, by the monotonic clock); a caller that hands in the same dict carries them from slice to
+    slice.
 
     Raises RecordFailed when results could not be made durable: their leases run out, and the
     messages go again under the same Message-ID. Raises what `claim` raised, after everything under
@@ -53,6 +65,11 @@ async def run_slice(
     """
     held = avoided if avoided is not None else {}
     return await _Slice(work, deliverer, settings, clock, should_stop, held).run()
+
+
+def _nobody(_job: object) -> str:
+    """Stand in for `Work.party` where jobs are all of one party."""
+    return ""
 
 
 class _Slot(Generic[J]):
@@ -75,7 +92,7 @@ class _Slice(Generic[J]):
         settings: SliceSettings,
         clock: Clock,
         should_stop: Callable[[], bool],
-        avoided: dict[str, float],
+        avoided: dict[tuple[str, str], float],
     ) -> None:
         self._work = work
         self._deliverer = deliverer
@@ -86,6 +103,7 @@ class _Slice(Generic[J]):
         self._summary = SliceSummary()
         self._recorder: Recorder[J] = Recorder(work.record, settings.record)
         self._note: Callable[[Result[J]], None] | None = getattr(work, "note", None)
+        self._party: Callable[[J], str] = getattr(work, "party", _nobody)
         self._lineup: Lineup[J] = Lineup(
             share=settings.slots_per_destination, ahead=settings.ahead_per_destination
         )
@@ -155,20 +173,24 @@ class _Slice(Generic[J]):
         jobs = await self._work.claim(limit, self._to_avoid())
         self._summary.claimed += len(jobs)
         for job in jobs:
-            self._lineup.add(self._work.destination(job), job)
+            self._lineup.add(self._work.destination(job), job, self._party(job))
         for _ in range(min(len(jobs), len(self._resting))):
             self._wake_one()
         return len(jobs)
 
-    def _to_avoid(self) -> frozenset[str]:
+    def _to_avoid(self) -> Avoid:
         """Return the destinations at their share, and those that a limit of ours keeps closed."""
-        names = self._lineup.full()
+        names, pairs = self._lineup.full()
         if self._avoided:
             now = self._clock.monotonic()
-            for name in [name for name, until in self._avoided.items() if until <= now]:
-                del self._avoided[name]
-            names |= self._avoided.keys()
-        return frozenset(names)
+            for key in [key for key, until in self._avoided.items() if until <= now]:
+                del self._avoided[key]
+            for party, name in self._avoided:
+                if party:
+                    pairs.add((party, name))
+                else:
+                    names.add(name)
+        return Avoid(frozenset(names), frozenset(pairs))
 
     async def _pause(self, *, is_dry: bool) -> None:
         """Wait until there is room, or for work where the queue was dry; at most a poll's time."""
@@ -269,22 +291,30 @@ class _Slice(Generic[J]):
         outcome = result.outcome
         self._summary.count(outcome)
         if outcome.phase == "throttle":
-            self._avoid(name, outcome)
-        elif name in self._avoided:
-            del self._avoided[name]
+            self._avoid(name, self._party(result.job), outcome)
+        elif self._avoided:
+            self._avoided.pop(("", name), None)
+            self._avoided.pop((self._party(result.job), name), None)
         if self._note is not None:
             self._note(result)
         self._recorder.add(result)
 
-    def _avoid(self, name: str, outcome: Outcome) -> None:
+    def _avoid(self, name: str, party: str, outcome: Outcome) -> None:
         """Leave a destination that is closed for longer out of the claims, for a while at most.
 
         Another source may be open there, so it is looked at again before a long hold is over.
         """
         seconds = outcome.retry_after_seconds or 0.0
-        if outcome.hold in _SITE_HOLDS and seconds > _SHORT_HOLD_SECONDS:
-            bounded = min(seconds, self._settings.avoid_seconds)
-            self._avoided[name] = self._clock.monotonic() + bounded
+        if outcome.hold not in _SITE_HOLDS or seconds <= _SHORT_HOLD_SECONDS:
+            return
+        settings = self._settings
+        now = self._clock.monotonic()
+        if outcome.hold in _TURN_HOLDS and seconds <= settings.avoid_seconds:
+            # Many are refused one after the other; together they must not make it longer.
+            if self._avoided.get((party, name), now) <= now:
+                self._avoided[party, name] = now + min(seconds, settings.avoid_full_seconds)
+            return
+        self._avoided["", name] = now + min(seconds, settings.avoid_seconds)
 
     # --- ending ----------------------------------------------------------------------------
 

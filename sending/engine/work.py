@@ -5,12 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from sending.engine.ports import Order, Outcome
 from sending.engine.recorder import RecordSettings, Result
 
 J = TypeVar("J")
+
+
+class Avoid(NamedTuple):
+    """What to leave out of a claim: destinations, and (party, destination) where others may come.
+
+    A party is whose mail a job is (`Work.party`), a campaign in practice.
+    """
+
+    destinations: frozenset[str] = frozenset()
+    of_parties: frozenset[tuple[str, str]] = frozenset()
+
+    def covers(self, party: str, destination: str) -> bool:
+        """Tell whether a job of `party` for `destination` must be left out."""
+        return destination in self.destinations or (party, destination) in self.of_parties
 
 
 class NotReady(Exception):
@@ -26,7 +40,8 @@ class SliceSettings:
     `grace_seconds` to end, then they are cut off and deferred. When told to stop, those whose
     content is not on its way yet are given back at once, the others get `stop_grace_seconds`. With
     nothing to claim a slice ends after `linger_seconds`. `avoid_seconds` bounds how long a
-    destination that is held is left out of claims.
+    destination that is held is left out of claims, `avoid_full_seconds` how long a party's mail is
+    for one that is only full: it has its turns there, and others' mail gets among them.
     """
 
     duration_seconds: float = 10.0
@@ -38,6 +53,7 @@ class SliceSettings:
     poll_seconds: float = 0.2
     linger_seconds: float = 0.0
     avoid_seconds: float = 30.0
+    avoid_full_seconds: float = 2.0
     record: RecordSettings = field(default_factory=RecordSettings)
 
     def __post_init__(self) -> None:
@@ -98,14 +114,15 @@ class SliceSummary:
 class Work(Protocol[J]):
     """What a slice works on; each method may raise, and what then happens stands beside it.
 
-    Two more methods are used where they are there. `async wait_for_work(timeout)` returns as soon
+    Three more methods are used where they are there. `party(job)` returns whose mail a job is: at
+    one destination parties take turns. `async wait_for_work(timeout)` returns as soon
     as there may be something to claim, or after `timeout` seconds; the runner awaits it instead of
     asking the database at intervals. `note(result)` is called at once for each result, before it
     waits for its batch; it must not block.
     """
 
-    async def claim(self, limit: int, avoid: frozenset[str]) -> Sequence[J]:
-        """Lease at most `limit` jobs, none for a destination in `avoid`. Raising ends the slice."""
+    async def claim(self, limit: int, avoid: Avoid) -> Sequence[J]:
+        """Lease at most `limit` jobs, none that `avoid` covers. Raising ends the slice."""
 
     def destination(self, job: J) -> str:
         """Return what shares are counted by: the recipient's domain, or better its site."""

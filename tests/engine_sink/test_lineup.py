@@ -24,12 +24,32 @@ def test_none_is_served_above_its_share() -> None:
     for number in range(4):
         line.add("a", number)
     assert (line.take(), line.take(), line.take()) == (("a", 0), ("a", 1), None)
-    assert (line.ready, line.full()) == (0, {"a"})
+    assert (line.ready, line.full()) == (0, ({"a"}, set()))
     line.done("a")
     assert line.ready == 2
     assert line.take() == ("a", 2)
     assert line.drain() == [3]
     assert line.take() is None
+
+
+def test_at_one_destination_parties_take_turns() -> None:
+    line: Lineup[int] = Lineup(share=9, ahead=0)
+    for number in range(4):
+        line.add("a", number, "campaign")
+    line.add("a", 10, "receipts")
+    line.add("a", 11, "receipts")
+    found = [line.take() for _ in range(6)]
+    assert [job for _, job in filter(None, found)] == [0, 10, 1, 11, 2, 3]
+
+
+def test_a_destination_that_has_enough_takes_in_who_has_nothing_there() -> None:
+    line: Lineup[int] = Lineup(share=2, ahead=1)
+    for number in range(5):
+        line.add("a", number, "campaign")
+    assert line.full() == (set(), {("campaign", "a")})
+    for number in range(4):
+        line.add("a", number, f"party {number}")
+    assert line.full() == ({"a"}, set())
 
 
 @given(st.lists(st.tuples(st.sampled_from(["add", "take", "done"]), st.sampled_from("abc"))))

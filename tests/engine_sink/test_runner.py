@@ -13,7 +13,7 @@ import pytest
 from esp.lib.clock import SystemClock
 from sending.engine.ports import Deliver, Order, Outcome
 from sending.engine.recorder import RecordFailed, RecordSettings, Result
-from sending.engine.runner import NotReady, SliceSettings, SliceSummary, run_slice
+from sending.engine.runner import Avoid, NotReady, SliceSettings, SliceSummary, run_slice
 from sending.engine.session import Timeouts
 from sending.engine.throttle import LaneLimits
 from tests.engine_sink.conftest import World, order
@@ -24,6 +24,7 @@ from tests.engine_sink.sink import Drip, Hang, Sink
 class Job:
     number: int
     domain: str = "plainmail.test"
+    party: str = ""
 
 
 @dataclass
@@ -39,17 +40,19 @@ class Queue:
     record_failures: int = 0
     honours_avoid: bool = True
 
-    async def claim(self, limit: int, avoid: frozenset[str]) -> Sequence[Job]:
+    async def claim(self, limit: int, avoid: Avoid) -> Sequence[Job]:
         await asyncio.sleep(0)
-        wanted = [job for job in self.jobs if not (self.honours_avoid and job.domain in avoid)][
-            :limit
-        ]
+        skips = avoid if self.honours_avoid else Avoid()
+        wanted = [job for job in self.jobs if not skips.covers(self.party(job), job.domain)][:limit]
         for job in wanted:
             self.jobs.remove(job)
         return wanted
 
     def destination(self, job: Job) -> str:
         return job.domain
+
+    def party(self, job: Job) -> str:
+        return job.party
 
     async def prepare(self, job: Job) -> Order:
         if job.number in self.poison:
@@ -231,7 +234,7 @@ async def test_it_stops_when_told_and_finishes_what_is_under_way(world: World) -
 
 async def test_a_claim_that_fails_ends_the_slice_after_the_results_are_safe(world: World) -> None:
     class Failing(Queue):
-        async def claim(self, limit: int, avoid: frozenset[str]) -> Sequence[Job]:
+        async def claim(self, limit: int, avoid: Avoid) -> Sequence[Job]:
             if len(self.jobs) <= 20:
                 raise ConnectionError("the database is away")
             return await super().claim(limit, avoid)
@@ -364,9 +367,9 @@ class Holding:
 class Watching(Queue):
     """Remembers what every claim was told to avoid."""
 
-    avoided: list[frozenset[str]] = field(default_factory=list)
+    avoided: list[Avoid] = field(default_factory=list)
 
-    async def claim(self, limit: int, avoid: frozenset[str]) -> Sequence[Job]:
+    async def claim(self, limit: int, avoid: Avoid) -> Sequence[Job]:
         self.avoided.append(avoid)
         return await super().claim(min(limit, 5), avoid)
 
@@ -384,13 +387,13 @@ async def test_a_held_destination_stays_out_of_the_claims() -> None:
     assert summary.delivered == 30
     assert 0 < summary.held < 12
     assert summary.deferred == 0
-    assert "closed.test" in work.avoided[-1]
+    assert "closed.test" in work.avoided[-1].destinations
     # The next slice knows it from its first claim.
     again = mixed()
     await run_slice(
         again, Holding("suspended", 600), settings=settings, clock=SystemClock(), avoided=remembered
     )
-    assert "closed.test" in again.avoided[0]
+    assert "closed.test" in again.avoided[0].destinations
 
 
 @pytest.mark.parametrize(("hold", "seconds"), [("tenant-rate", 600.0), ("suspended", 0.5)])
@@ -455,7 +458,7 @@ async def test_a_slow_database_holds_back_the_claims_and_not_only_the_results() 
             self.most = max(self.most, taken - len(self.results))
             await super().record(results)
 
-        async def claim(self, limit: int, avoid: frozenset[str]) -> Sequence[Job]:
+        async def claim(self, limit: int, avoid: Avoid) -> Sequence[Job]:
             nonlocal taken
             jobs = await super().claim(limit, avoid)
             taken += len(jobs)
@@ -476,3 +479,64 @@ async def test_a_slow_database_holds_back_the_claims_and_not_only_the_results() 
     assert summary.delivered == 500
     # Five batches behind, and what was in the slots and in line by then.
     assert work.most <= 5 * 20 + 2 * 10 + 20
+
+
+class Full:
+    """A lane without room for what is refused: all but one party's messages, while that may."""
+
+    def __init__(self, hold: str) -> None:
+        self.hold = hold
+
+    def is_leaving(self, order: Order) -> bool:
+        return False
+
+    async def deliver(self, order: Order) -> Outcome:
+        await asyncio.sleep(0)
+        now = SystemClock().now()
+        if order.rcpt_to.startswith("first@"):
+            return Outcome("delivered", "body", "none/delivered", "250 ok", now, smtp_code=250)
+        return Outcome(
+            "deferred", "throttle", "soft/throttled", "no room", now,
+            hold=self.hold, retry_after_seconds=9.0,
+        )  # fmt: skip
+
+
+class Shared(Queue):
+    """A queue of a campaign's messages, and one of somebody else's that comes a little later."""
+
+    claims = 0
+
+    async def claim(self, limit: int, avoid: Avoid) -> Sequence[Job]:
+        self.claims += 1
+        if self.claims == 10:
+            self.jobs.append(Job(0, party="other"))
+        return await super().claim(limit, avoid)
+
+    async def prepare(self, job: Job) -> Order:
+        return order(f"first@{job.domain}" if job.number == 0 else f"r{job.number}@{job.domain}")
+
+
+async def held_back(hold: str, **settings: object) -> tuple[Shared, SliceSummary]:
+    work = Shared([Job(number, party="campaign") for number in range(1, 9)])
+    summary = await run(
+        work, Full(hold), concurrency=4, ahead=0, duration_seconds=2.0, linger_seconds=2.0,
+        **settings,
+    )  # fmt: skip
+    return work, summary
+
+
+async def test_turns_in_a_full_lane_keep_nobody_elses_mail_from_it() -> None:
+    work, summary = await held_back("connections", avoid_full_seconds=9.0)
+    assert (summary.delivered, summary.held) == (1, 4)
+    assert [job.party for job in work.jobs] == ["campaign"] * 4  # it waits for its turns
+
+
+async def test_a_lane_that_is_shut_is_shut_for_everybody() -> None:
+    work, summary = await held_back("suspended")
+    assert (summary.delivered, summary.held) == (0, 4)
+    assert work.jobs[-1].party == "other"
+
+
+async def test_a_full_lane_is_soon_tried_again() -> None:
+    work, summary = await held_back("connections", avoid_full_seconds=0.2)
+    assert (summary.delivered, summary.held, work.jobs) == (1, 8, [])

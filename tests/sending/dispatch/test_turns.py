@@ -129,6 +129,16 @@ def test_batches_for_other_nodes_are_left_alone(batches: tuple[Batch, Batch]) ->
     assert counts(ask(10, avoid_batches={batches[0].pk})) == {batches[1].pk: 10}
 
 
+def test_a_batch_that_has_enough_for_a_domain_leaves_it_to_the_others(
+    batches: tuple[Batch, Batch],
+) -> None:
+    full = {(str(batches[0].pk), "plainmail.test"), (str(batches[1].pk), "mail.test")}
+    assert counts(ask(10, full=full)) == {batches[1].pk: 10}
+    assert counts(ask(10, full={(str(batches[0].pk), "plain"), (str(batches[0].pk), "test")})) == {
+        batches[0].pk: 5, batches[1].pk: 5,
+    }  # fmt: skip
+
+
 def test_a_claim_takes_the_words_of_the_wait_away(batches: tuple[Batch, Batch]) -> None:
     QueueEntry.objects.update(hold="rate", reason="The lane is full.")
     job = ask(1)[0]
@@ -183,6 +193,6 @@ def test_a_huge_campaign_delays_another_tenants_first_message_by_no_more_than_se
     while thread.is_alive() and time.monotonic() < end:
         worker.run_slice(seconds=2.0)
     thread.join()
-    assert taken[0] < 12.0  # a turn in a full lane comes within ten (lanes.refusals)
+    assert taken[0] < 5.0, taken
     assert QueueEntry.objects.filter(batch_id=huge.pk).exists()  # the campaign was still under way
     assert Message.unscoped.get(batch_id=small.pk).status in {"delivered", "bounced"}
