@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import math
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass, replace
 
 from esp.lib.clock import Clock
@@ -160,6 +160,18 @@ class LaneShare:
         if self.quota.per_second is not None:
             rate = min(rate, self.quota.per_second / meter.workers)
         return max(0.5, rate)
+
+    def line_up(self, waiter: Waiter) -> None:
+        """Put somebody in line: the batches that wait take turns, each in its own order."""
+        batch = waiter.demand.batch
+        before = sum(1 for one in self.waiters if one.demand.batch == batch)
+        seen: Counter[str] = Counter()
+        for place, one in enumerate(self.waiters):
+            if seen[one.demand.batch] > before:
+                self.waiters.insert(place, waiter)
+                return
+            seen[one.demand.batch] += 1
+        self.waiters.append(waiter)
 
     # --- shut --------------------------------------------------------------------------------
 

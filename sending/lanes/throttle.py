@@ -223,7 +223,7 @@ class SharedThrottle:
     async def _in_line(self, share: LaneShare, demand: Demand, seconds: float) -> Permit | Refusal:
         loop = asyncio.get_running_loop()
         waiter = Waiter(demand, loop.create_future())
-        share.waiters.append(waiter)
+        share.line_up(waiter)
         share.meter.waiting += 1
         waiter.timer = loop.call_later(seconds, self._give_up, share, waiter)
         if len(share.waiters) == 1:
