@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import connection
 
+from esp.kit.pauses import claims_paused_by
 from esp.lib.ids import to_public
 
 # Words for people, by kind of finding; `{count}` is filled in.
@@ -27,15 +28,19 @@ SENTENCES = {
     "long-lease": "{count} leases end much too far in the future: a worker's clock is wrong.",
     "far-due": "{count} messages are to be tried only after they have expired.",
     "expired": "{count} messages wait although their life is over.",
-    "closed-batch": "{count} messages are in the queue of a batch that is done.",
-    "no-batch": "{count} messages are in the queue of a batch that does not exist.",
+    "ahead": "{count} new messages would wait without a reason: a web host's clock is ahead.",
+    "no-content": "{count} waiting messages have lost their content: nothing could be sent.",
+    "misfiled": "{count} queue entries name another batch or workspace than their messages do.",
+    "closed-batch": "{count} messages are in the queue of a batch that is over.",
+    "no-batch": "{count} messages wait in a batch that does not exist.",
 }
-REPAIRABLE = frozenset({"no-entry", "orphan-entry", "long-lease", "far-due", "expired"})
 
 _NIL = uuid.UUID(int=0)
 _SAMPLE = 5
 _PER_BATCH = 200
 _MOST_BATCHES = 2000
+# Held and future entries of a batch that are looked at for why others of it wait.
+_HELD_LOOKED_AT = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +61,19 @@ class Finding:
             "kind": self.kind,
             "count": len(self.ids),
             "sentence": self.sentence,
-            "is_repairable": self.kind in REPAIRABLE,
+            "is_repairable": self.kind in _MENDABLE,
             "examples": [to_public("msg", key) for key in self.ids[:_SAMPLE]],
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where the walks go on: after this entry; after this message of this batch."""
+    """Where the walks go on: after this entry; this message of this batch; this queued batch."""
 
     entry: uuid.UUID = _NIL
     batch: uuid.UUID = _NIL
     message: uuid.UUID = _NIL
+    queued: uuid.UUID = _NIL
 
 
 @dataclass(slots=True)
@@ -89,19 +95,29 @@ class Report:
 
 # --- walking ---------------------------------------------------------------------------------
 
-# Entries in the order of their messages' age; the second part says what is wrong with each.
+# Entries in the order of their messages' age; the second part says what is wrong with each. A
+# worker ends what is over when it claims it, so that nobody holds it for two leases after that.
 _WALK_ENTRIES = """
 WITH part AS MATERIALIZED (
-    SELECT message_id, batch_id, due_at, expires_at, worker FROM sending_queueentry
+    SELECT message_id, tenant_id, batch_id, due_at, expires_at, worker,
+           attempts = 0 AND hold = '' AND reason = '' AS has_no_reason
+    FROM sending_queueentry
     WHERE message_id > %(after)s ORDER BY message_id LIMIT %(rows)s
 )
 SELECT part.message_id,
        CASE WHEN message.id IS NULL OR message.status NOT IN ('queued', 'deferred')
                  THEN 'orphan-entry'
-            WHEN part.expires_at < %(expired)s AND (part.worker = '' OR part.due_at < %(expired)s)
+            WHEN part.expires_at < %(expired)s
+                 AND (part.worker = '' OR part.due_at < %(expired)s
+                      OR part.expires_at < %(leases_ago)s)
                  THEN 'expired'
-            WHEN part.worker = '' AND part.due_at > part.expires_at THEN 'far-due'
+            WHEN NOT EXISTS (SELECT 1 FROM sending_messagecontent content
+                             WHERE content.id = message.content_id) THEN 'no-content'
+            WHEN (part.batch_id, part.tenant_id) <> (message.batch_id, message.tenant_id)
+                 THEN 'misfiled'
             WHEN part.worker <> '' AND part.due_at > %(longest)s THEN 'long-lease'
+            WHEN part.worker = '' AND part.due_at > part.expires_at THEN 'far-due'
+            WHEN part.worker = '' AND part.has_no_reason AND part.due_at > %(soon)s THEN 'ahead'
        END AS kind,
        count(*) OVER () AS seen, max(part.message_id::text) OVER () AS last
 FROM part LEFT JOIN sending_message message ON message.id = part.message_id
@@ -110,14 +126,16 @@ ORDER BY 2 NULLS LAST LIMIT 1000
 
 _WALK_MESSAGES = """
 WITH part AS MATERIALIZED (
-    SELECT id, status FROM sending_message
+    SELECT id, status, expires_at FROM sending_message
     WHERE batch_id = %(batch)s AND id > %(after)s ORDER BY id LIMIT %(rows)s
+), missing AS (
+    SELECT id, expires_at < %(expired)s AS is_over FROM part
+    WHERE status IN ('queued', 'deferred')
+      AND NOT EXISTS (SELECT 1 FROM sending_queueentry entry WHERE entry.message_id = part.id)
+    LIMIT 1000
 )
 SELECT (SELECT count(*) FROM part), (SELECT max(id::text) FROM part),
-       ARRAY(SELECT id FROM part WHERE status IN ('queued', 'deferred')
-             AND NOT EXISTS (SELECT 1 FROM sending_queueentry entry
-                             WHERE entry.message_id = part.id)
-             LIMIT 1000)
+       ARRAY(SELECT id FROM missing WHERE NOT is_over), ARRAY(SELECT id FROM missing WHERE is_over)
 """
 
 # Batches whose messages may still wait. A cancelled one is cleared by its own sweep.
@@ -128,10 +146,31 @@ WHERE (status IN ('running', 'paused') OR (status = 'done' AND finished_at > %(l
 ORDER BY id LIMIT %(most)s
 """
 
+# Batches of messages that have no row any more, by hops through the index (batch, id): asked once
+# a round, because it looks at all batches that there are.
+_ABSENT_BATCHES = """
+WITH RECURSIVE hop AS (
+    (SELECT batch_id FROM sending_message ORDER BY batch_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT message.batch_id FROM sending_message message
+            WHERE message.batch_id > hop.batch_id ORDER BY message.batch_id LIMIT 1)
+    FROM hop WHERE hop.batch_id IS NOT NULL
+)
+SELECT hop.batch_id FROM hop LEFT JOIN sending_batch batch ON batch.id = hop.batch_id
+WHERE hop.batch_id IS NOT NULL AND batch.id IS NULL
+LIMIT %(rows)s
+"""
+
+_WAITING_OF = """
+SELECT id FROM sending_message
+WHERE batch_id = %(batch)s AND status IN ('queued', 'deferred') ORDER BY id LIMIT %(rows)s
+"""
+
 # The batches that have entries, by hops through the index (batch_id, due_at).
 _QUEUED_BATCHES = """
 WITH RECURSIVE hop AS (
-    (SELECT batch_id FROM sending_queueentry ORDER BY batch_id LIMIT 1)
+    (SELECT batch_id FROM sending_queueentry WHERE batch_id > %(after)s
+     ORDER BY batch_id LIMIT 1)
     UNION ALL
     SELECT (SELECT entry.batch_id FROM sending_queueentry entry
             WHERE entry.batch_id > hop.batch_id ORDER BY entry.batch_id LIMIT 1)
@@ -139,8 +178,9 @@ WITH RECURSIVE hop AS (
 )
 SELECT hop.batch_id,
        CASE WHEN batch.id IS NULL THEN 'no-batch'
-            WHEN batch.status = 'done' THEN 'closed-batch'
-            WHEN batch.status <> 'running' THEN batch.status
+            WHEN batch.status = 'cancelled' AND batch.finished_at > %(long_ago)s THEN 'cancelled'
+            WHEN batch.status NOT IN ('running', 'paused') THEN 'closed-batch'
+            WHEN batch.status = 'paused' THEN 'paused'
             WHEN tenant.status <> 'active' THEN 'suspended'
             WHEN EXISTS (
                 SELECT 1 FROM deliverability_sendinghold hold
@@ -157,25 +197,55 @@ LIMIT %(most)s
 """
 
 _ENTRIES_OF = """
-SELECT message_id FROM sending_queueentry WHERE batch_id = %(batch)s LIMIT %(rows)s
+SELECT message_id FROM unnest(%(batches)s::uuid[]) AS asked (batch_id)
+CROSS JOIN LATERAL (SELECT message_id FROM sending_queueentry
+                    WHERE batch_id = asked.batch_id LIMIT %(rows)s) entry
 """
 
-# The batch's oldest due entries, unless somebody is at work on the batch just now.
-_OVERDUE = """
-SELECT message_id, worker <> '' FROM sending_queueentry
-WHERE batch_id = %(batch)s AND due_at < %(long_ago)s
+# Batches whose oldest entry is due for long, and where nobody is at work just now.
+_STALLED = """
+SELECT asked.batch_id
+FROM unnest(%(batches)s::uuid[]) AS asked (batch_id)
+CROSS JOIN LATERAL (SELECT due_at FROM sending_queueentry
+                    WHERE batch_id = asked.batch_id ORDER BY due_at LIMIT 1) oldest
+WHERE oldest.due_at < %(long_ago)s
   AND NOT EXISTS (SELECT 1 FROM sending_queueentry leased
-                  WHERE leased.batch_id = %(batch)s AND leased.worker <> ''
+                  WHERE leased.batch_id = asked.batch_id AND leased.worker <> ''
                     AND leased.due_at > %(now)s AND leased.due_at <= %(longest)s)
-ORDER BY due_at LIMIT %(rows)s
+"""
+
+# The limits of ours that hold others of the batch: what they hold is left out of claims, so that
+# most of it stands in the queue as due and without a word.
+_HOLDS_IN = """
+SELECT DISTINCT CASE WHEN hold = ANY(%(wide)s) THEN '' ELSE domain END
+FROM (SELECT hold, domain FROM sending_queueentry
+      WHERE batch_id = %(batch)s AND due_at > %(lately_due)s
+      ORDER BY due_at LIMIT %(looked_at)s) AS future
+WHERE hold <> ''
+"""
+
+_OVERDUE = """
+SELECT message_id, worker <> '' FROM (
+    SELECT message_id, worker, domain FROM sending_queueentry
+    WHERE batch_id = %(batch)s AND due_at < %(long_ago)s
+    ORDER BY due_at LIMIT %(looked_at)s) AS late
+WHERE domain <> ALL(%(held)s) LIMIT %(rows)s
 """
 
 # What a wrong clock leaves behind: leases that end beyond any lease.
 _LONG = """
-SELECT message_id FROM sending_queueentry
-WHERE batch_id = %(batch)s AND due_at > %(longest)s AND worker <> ''
-ORDER BY due_at DESC LIMIT %(rows)s
+SELECT message_id FROM unnest(%(batches)s::uuid[]) AS asked (batch_id)
+CROSS JOIN LATERAL (
+    SELECT message_id, worker FROM sending_queueentry
+    WHERE batch_id = asked.batch_id AND due_at > %(longest)s
+    ORDER BY due_at DESC LIMIT %(rows)s) last
+WHERE worker <> ''
 """
+
+# Limits that hold a whole batch; the others hold one destination of it.
+_WIDE_HOLDS = ["node", "route", "tenant-rate", "batch-rate", "global-rate"]
+# What a person need not decide: `sending.dispatch.mending` can do it.
+_MENDABLE = frozenset(SENTENCES) - {"overdue", "dead-lease", "closed-batch", "no-batch"}
 
 
 def check_queue(
@@ -196,17 +266,25 @@ def check_queue(
     def add(kind: str, ids: Sequence[uuid.UUID]) -> None:
         found.setdefault(kind, {}).update(dict.fromkeys(ids))
 
+    lease = dt.timedelta(seconds=settings.DELIVERY_LEASE_SECONDS)
     moments = {
         "now": now,
-        "longest": now + dt.timedelta(seconds=2 * settings.DELIVERY_LEASE_SECONDS),
+        "longest": now + 2 * lease,
+        "leases_ago": now - 2 * lease,
         "expired": now - dt.timedelta(seconds=120),
+        "soon": now + dt.timedelta(seconds=300),
         "long_ago": now - dt.timedelta(seconds=overdue_seconds),
+        "lately_due": now - dt.timedelta(seconds=60),
         "lately": now - dt.timedelta(days=1),
     }
     entry = _walk_entries(report, add, after.entry, rows, moments)
     batch, message = _walk_messages(report, add, after, rows, moments)
-    _ask_batches(report, add, moments)
-    report.cursor = Cursor(entry, batch, message)
+    if after == Cursor():
+        for (absent,) in _rows(_ABSENT_BATCHES, {"rows": _PER_BATCH}):
+            got = _rows(_WAITING_OF, {"batch": absent, "rows": _PER_BATCH})
+            add("no-batch", [row[0] for row in got])
+    queued = _ask_batches(report, add, after.queued, moments)
+    report.cursor = Cursor(entry, batch, message, queued)
     report.findings = [Finding(kind, tuple(ids)) for kind, ids in sorted(found.items()) if ids]
     return report
 
@@ -236,27 +314,45 @@ def _walk_messages(
         left = rows - report.messages_seen
         if left <= 0:
             return batch, message
-        ((seen, last, missing),) = _rows(
-            _WALK_MESSAGES, {"batch": batch, "after": message, "rows": left}
+        ((seen, last, missing, over),) = _rows(
+            _WALK_MESSAGES, {**moments, "batch": batch, "after": message, "rows": left}
         )
         report.messages_seen += seen
         add("no-entry", missing)
+        add("expired", over)
         if seen == left:
             return batch, uuid.UUID(last)
     return (batches[-1][0], _NIL) if len(batches) == _MOST_BATCHES else (_NIL, _NIL)
 
 
-def _ask_batches(report: Report, add: Any, moments: dict[str, Any]) -> None:
-    for batch, state in _rows(_QUEUED_BATCHES, {**moments, "most": _MOST_BATCHES}):
+def _ask_batches(report: Report, add: Any, after: uuid.UUID, moments: dict[str, Any]) -> uuid.UUID:
+    """Ask each batch with entries whether it moves; returns the batch to go on after."""
+    states = dict(_rows(_QUEUED_BATCHES, {**moments, "after": after, "most": _MOST_BATCHES}))
+    asked = {**moments, "rows": _PER_BATCH, "batches": list(states)}
+    for kind in ("no-batch", "closed-batch"):
+        batches = [batch for batch, state in states.items() if state == kind]
+        if batches:
+            got = _rows(_ENTRIES_OF, {**asked, "batches": batches})
+            add(kind, [row[0] for row in got])
+    add("long-lease", [row[0] for row in _rows(_LONG, asked)])
+    running = [batch for batch, state in states.items() if state == "running"]
+    for (batch,) in _rows(_STALLED, {**asked, "batches": running}):
+        states[batch] = _why_stalled(add, batch, asked)
+    for state in states.values():
         report.waiting[state] = report.waiting.get(state, 0) + 1
-        asked = {**moments, "batch": batch, "rows": _PER_BATCH}
-        if state in ("no-batch", "closed-batch"):
-            add(state, [row[0] for row in _rows(_ENTRIES_OF, asked)])
-            continue
-        add("long-lease", [row[0] for row in _rows(_LONG, asked)])
-        if state == "running":
-            for key, is_leased in _rows(_OVERDUE, asked):
-                add("dead-lease" if is_leased else "overdue", [key])
+    return max(states) if len(states) >= _MOST_BATCHES else _NIL
+
+
+def _why_stalled(add: Any, batch: uuid.UUID, asked: dict[str, Any]) -> str:
+    """Return what a batch waits for that should move; adds its entries where nothing says it."""
+    if claims_paused_by():
+        return "engine-paused"
+    asked = {**asked, "batch": batch, "looked_at": _HELD_LOOKED_AT}
+    held = [row[0] for row in _rows(_HOLDS_IN, {**asked, "wide": _WIDE_HOLDS})]
+    late = [] if "" in held else _rows(_OVERDUE, {**asked, "held": held})
+    for key, is_leased in late:
+        add("dead-lease" if is_leased else "overdue", [key])
+    return "running" if late else "limited"
 
 
 def _rows(sql: str, params: dict[str, Any]) -> list[tuple[Any, ...]]:
@@ -264,71 +360,3 @@ def _rows(sql: str, params: dict[str, Any]) -> list[tuple[Any, ...]]:
         cursor.execute(sql, params)
         rows: list[tuple[Any, ...]] = cursor.fetchall()
         return rows
-
-
-# --- repairing -------------------------------------------------------------------------------
-
-_MAKE_ENTRIES = """
-INSERT INTO sending_queueentry
-    (message_id, tenant_id, batch_id, domain, due_at, expires_at, attempts, worker, reason)
-SELECT id, tenant_id, batch_id, split_part(recipient, '@', -1), %(now)s, expires_at, attempts, '',
-       'Put back into the queue by the queue check.'
-FROM sending_message
-WHERE id = ANY(%(ids)s) AND status IN ('queued', 'deferred')
-FOR UPDATE
-ON CONFLICT (message_id) DO NOTHING
-"""
-
-_DROP_ORPHANS = """
-DELETE FROM sending_queueentry entry
-WHERE entry.message_id = ANY(%(ids)s) AND (entry.worker = '' OR entry.due_at <= %(now)s)
-  AND NOT EXISTS (SELECT 1 FROM sending_message message
-                  WHERE message.id = entry.message_id AND message.status IN ('queued', 'deferred'))
-"""
-
-# The worker may be alive and only its clock wrong: it gets one ordinary lease more.
-_SHORTEN_LEASES = """
-UPDATE sending_queueentry SET due_at = %(lease_end)s
-WHERE message_id = ANY(%(ids)s) AND worker <> '' AND due_at > %(longest)s
-"""
-
-_BRING_FORWARD = """
-UPDATE sending_queueentry SET due_at = %(now)s
-WHERE message_id = ANY(%(ids)s) AND worker = '' AND due_at > expires_at
-"""
-
-# Due now, so that the expiry sweep, which looks at what is due, ends it.
-_LET_EXPIRE = """
-UPDATE sending_queueentry SET due_at = least(due_at, %(now)s), worker = ''
-WHERE message_id = ANY(%(ids)s) AND expires_at < %(now)s
-"""
-
-_REPAIRS = {
-    "no-entry": _MAKE_ENTRIES,
-    "orphan-entry": _DROP_ORPHANS,
-    "long-lease": _SHORTEN_LEASES,
-    "far-due": _BRING_FORWARD,
-    "expired": _LET_EXPIRE,
-}
-
-
-def repair(report: Report, *, now: dt.datetime) -> None:
-    """Mend what is safe to mend, each kind in one transaction; `report.repaired` says how many.
-
-    Every statement asks its condition again: what changed since the look is left alone.
-    """
-    lease = dt.timedelta(seconds=settings.DELIVERY_LEASE_SECONDS)
-    for finding in report.findings:
-        if finding.kind not in _REPAIRS:
-            continue
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(
-                _REPAIRS[finding.kind],
-                {
-                    "ids": list(finding.ids),
-                    "now": now,
-                    "lease_end": now + lease,
-                    "longest": now + 2 * lease,
-                },
-            )
-            report.repaired[finding.kind] = cursor.rowcount

@@ -12,7 +12,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
-from sending.dispatch.invariants import Cursor, Report, check_queue, repair
+from sending.dispatch.invariants import Cursor, Report, check_queue
+from sending.dispatch.mending import mend
 
 
 class Command(BaseCommand):
@@ -39,7 +40,7 @@ class Command(BaseCommand):
                 overdue_seconds=options["overdue_seconds"],
             )
             if options["repair"]:
-                repair(report, now=timezone.now())
+                mend(report, now=timezone.now())
             _add(whole, report)
             cursor = report.cursor
             if not options["all"] or cursor == Cursor():
@@ -82,7 +83,8 @@ def _add(whole: Report, report: Report) -> None:
         ids = tuple(dict.fromkeys((*(before.ids if before else ()), *finding.ids)))
         kinds[finding.kind] = type(finding)(finding.kind, ids)
     whole.findings = [kinds[kind] for kind in sorted(kinds)]
-    whole.waiting = report.waiting
+    for state, count in report.waiting.items():
+        whole.waiting[state] = whole.waiting.get(state, 0) + count
     whole.entries_seen += report.entries_seen
     whole.messages_seen += report.messages_seen
     for kind, count in report.repaired.items():
