@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django import forms
 
+from esp.lib.ids import from_public
 from sending.lanes.models import LimitOverride
 from sending.lanes.types import Quota
 
@@ -48,11 +49,23 @@ class LimitForm(QuotaForm):
         required=False,
         max_length=255,
         help_text=(
-            "A site such as google, a domain, or the id of a tenant or campaign. "
-            "Empty for everything that leaves."
+            "A site such as google, a domain, or an id: of a tenant (ten_…) as in the address of "
+            "its page, of a campaign’s batch (bat_…) as in that of its message log. Empty for "
+            "everything that leaves."
         ),
     )
     field_order = ("scope", "key")
+
+    def clean_key(self) -> str:
+        """Return the key as limits keep it: ids in the form that users see become plain ones."""
+        key = str(self.cleaned_data["key"]).strip()
+        for prefix in ("ten", "bat"):
+            if key.lower().startswith(f"{prefix}_"):
+                try:
+                    return str(from_public(prefix, key))
+                except ValueError as error:
+                    raise forms.ValidationError("There is no such id.") from error
+        return key
 
 
 class ReasonForm(forms.Form):

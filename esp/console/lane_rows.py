@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,6 +14,7 @@ from django.utils import timezone
 from deliverability.ips import caps
 from deliverability.ips.models import IpAddress
 from esp.console.queue_facts import LaneDepth, kept_facts
+from esp.lib.ids import to_public
 from sending.engine.ports import Lane
 from sending.lanes.live import LiveLane, live_lanes
 from sending.lanes.models import LaneState, LimitOverride
@@ -24,6 +26,7 @@ from sending.lanes.selectors import (
 )
 from sending.lanes.shaping import shaping_in_force
 from sending.lanes.types import Quota
+from tenants.directory.models import Tenant
 
 _MOST = 100
 STATES: Final = {
@@ -32,6 +35,37 @@ STATES: Final = {
     "suspended": ("error", "Suspended"),
     "paused": ("neutral", "Paused"),
 }
+
+
+# Why messages of a lane wait, by `LaneWait.why`; the words of one of them stand beside.
+WAIT_TITLES: Final = {
+    "leased": "Being handed over right now",
+    "lease-ended": "Their worker stopped; another takes them over",
+    "due": "Due, and waiting for their turn",
+    "reply": "Told to come back later",
+    "unreachable": "Not reached",
+    "connections": "All connections are busy",
+    "rate": "The rate’s limit",
+    "cap": "Today’s cap",
+    "suspended": "The lane is suspended",
+    "paused": "The lane is paused",
+    "route": "The route rests",
+    "node": "No host can send them",
+    "global-rate": "The limit for everything that leaves",
+    "tenant-rate": "The limit of a tenant",
+    "batch-rate": "The limit of a campaign",
+    "domain-rate": "The limit of a domain",
+}
+
+
+@dataclass(frozen=True)
+class WaitRow:
+    """Messages of a lane that wait for one reason."""
+
+    title: str
+    count: int
+    next_at: dt.datetime | None
+    example: str
 
 
 @dataclass(frozen=True)
@@ -48,8 +82,9 @@ class LaneRow:
     live: LiveLane
     sent_day: int
     cap: int | None
-    depth: int
+    depth: int | None  # None: nobody has counted lately
     oldest_seconds: float
+    waits: list[WaitRow]
 
     @property
     def label(self) -> str:
@@ -57,18 +92,39 @@ class LaneRow:
         return STATES[self.state][1]
 
     @property
-    def oldest(self) -> str:
-        """The age of the oldest waiting message in words."""
-        seconds = int(self.oldest_seconds)
-        for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-            if seconds >= 2 * size:
-                return f"{seconds // size} {unit}"
-        return f"{seconds} s"
-
-    @property
     def kind(self) -> str:
         """The colour of the state."""
         return STATES[self.state][0]
+
+
+# The states of the queue in the order in which a message goes through them.
+_QUEUE: Final = {
+    "all": "Waiting (estimated)",
+    "due": "Due now",
+    "leased": "Being handed over",
+    "held": "Held by limits",
+    "deferred": "Told to wait",
+    "scheduled": "Scheduled",
+}
+
+
+@dataclass(frozen=True)
+class QueueView:
+    """How the whole queue stands, as counted at `at`."""
+
+    at: dt.datetime
+    parts: list[tuple[str, int]]
+    total: int
+    oldest_seconds: float
+
+
+def queue_view() -> QueueView | None:
+    """Return how the queue stands, None where nobody has counted lately."""
+    facts = kept_facts()
+    if facts is None:
+        return None
+    parts = [(label, facts.by_state[key]) for key, label in _QUEUE.items() if key in facts.by_state]
+    return QueueView(facts.at, parts, sum(facts.by_state.values()), facts.oldest_seconds)
 
 
 def lane_rows(*, search: str = "", state: str = "") -> list[LaneRow]:
@@ -103,6 +159,7 @@ def rows_of(lanes: Sequence[LaneState], now: dt.datetime) -> list[LaneRow]:
     """Return the rows of `lanes` in their order."""
     names = {str(pk): text for pk, text in IpAddress.objects.values_list("id", "address")}
     facts = kept_facts()
+    empty = LaneDepth("", "", "", 0, 0.0) if facts is not None else None
     depths = {(x.source_id, x.site): x for x in facts.lanes} if facts is not None else {}
     live = live_lanes([Lane(row.source_id, row.site) for row in lanes])
     today = now.astimezone(dt.UTC).date()
@@ -117,7 +174,7 @@ def rows_of(lanes: Sequence[LaneState], now: dt.datetime) -> list[LaneRow]:
                 names.get(row.source_id, "unbound" if not row.source_id else row.source_id[:8]),
                 live.get(Lane(row.source_id, row.site), LiveLane()),
                 (limits, min((x for x in (cap, limits.per_day) if x is not None), default=None)),
-                depths.get((row.source_id, row.site)),
+                depths.get((row.source_id, row.site), empty),
                 now=now,
             )
         )
@@ -154,14 +211,33 @@ def _row(
         live=live,
         sent_day=row.sent_day if row.day == now.astimezone(dt.UTC).date() else 0,
         cap=bounds[1],
-        depth=depth.depth if depth is not None else 0,
+        depth=depth.depth if depth is not None else None,
         oldest_seconds=depth.oldest_seconds if depth is not None else 0.0,
+        waits=_waits(depth) if depth is not None else [],
     )
+
+
+def _waits(depth: LaneDepth) -> list[WaitRow]:
+    return [
+        WaitRow(
+            WAIT_TITLES.get(one.why, one.why),
+            one.count,
+            dt.datetime.fromisoformat(one.next_at) if one.next_at else None,
+            one.example,
+        )
+        for one in depth.waits
+    ]
 
 
 def limits_table(rows: Sequence[LimitOverride]) -> list[dict[str, Any]]:
     """Return the limits that were set, each with the name of what it is for."""
     names = {str(pk): text for pk, text in IpAddress.objects.values_list("id", "address")}
+    tenants = {
+        str(pk): name
+        for pk, name in Tenant.objects.filter(
+            pk__in=[row.key for row in rows if row.scope == "tenant"]
+        ).values_list("id", "name")
+    }
     found = []
     for row in rows:
         target = row.key
@@ -172,5 +248,9 @@ def limits_table(rows: Sequence[LimitOverride]) -> list[dict[str, Any]]:
             target = title_of(row.key)
         elif row.scope == "global":
             target = "Everything"
+        elif row.scope == "tenant":
+            target = tenants.get(row.key, row.key)
+        elif row.scope == "batch":
+            target = to_public("bat", uuid.UUID(row.key))
         found.append({"row": row, "target": target})
     return found

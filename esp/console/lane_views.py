@@ -13,7 +13,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from esp.console import jobs
 from esp.console.lane_forms import LimitForm, QuotaForm, ReasonForm
-from esp.console.lane_rows import STATES, lane_rows, limits_table, rows_of
+from esp.console.lane_rows import STATES, lane_rows, limits_table, queue_view, rows_of
 from esp.kit.forms import add_domain_error
 from esp.kit.jobs import enqueue_on_commit
 from esp.kit.pages import status_of
@@ -48,6 +48,7 @@ def lanes_list(request: HttpRequest) -> HttpResponse:
     state = state if state in STATES and state != "slowed" else ""
     context = {
         "rows": lane_rows(search=search, state=state),
+        "queue": queue_view(),
         "q": search,
         "state": state,
         "states": [(key, label) for key, (_, label) in STATES.items() if key != "slowed"],

@@ -8,7 +8,9 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 
 import orjson
 import redis
@@ -20,8 +22,9 @@ from deliverability.ips.nodes import is_alive
 from esp.kit.valkey import client
 from esp.lib.ids import made_at
 from sending.lanes.models import LaneState, ShapingAction
+from sending.messages.lane_waiting import LanePart, lane_parts
 
-_KEY = "mw:queue-facts"
+_KEY = "mw:queue-facts:2"  # the number rises with what is kept
 _KEPT_SECONDS = 300
 # Counted exactly up to so many; above, the planner's estimate is good enough for a gauge.
 EXACT_UP_TO = 2_000_000
@@ -29,14 +32,25 @@ _LANES = 500
 
 
 @dataclass(frozen=True, slots=True)
+class LaneWait:
+    """Messages of a lane that wait for one reason, when the first is tried, and one's words."""
+
+    why: str
+    count: int
+    next_at: str | None  # ISO 8601
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
 class LaneDepth:
-    """Messages that were tried or held in a lane, and the age of the oldest."""
+    """Messages that were tried or held in a lane, the age of the oldest, and why they wait."""
 
     source_id: str
     source: str  # the address, for people
     site: str
     depth: int
     oldest_seconds: float
+    waits: list[LaneWait] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +76,6 @@ SELECT CASE WHEN worker <> '' AND due_at > %(now)s THEN 'leased'
        count(*)
 FROM sending_queueentry GROUP BY 1
 """
-_DEPTHS = """
-SELECT source_id, site, count(*), min(message_id::text)
-FROM sending_queueentry WHERE site <> '' GROUP BY 1, 2 ORDER BY 3 DESC LIMIT %(limit)s
-"""
 # By its primary key: the oldest message has the smallest one.
 _OLDEST = "SELECT (SELECT message_id FROM sending_queueentry ORDER BY message_id LIMIT 1)::text"
 
@@ -78,21 +88,24 @@ def count_facts(*, now: dt.datetime | None = None) -> QueueFacts:
     with connection.cursor() as cursor:
         cursor.execute(_OLDEST)
         (first,) = cursor.fetchone()
-        cursor.execute(_DEPTHS, {"limit": _LANES})
-        lanes = [
-            LaneDepth(source, names.get(source, source or "any"), site, depth, _age(oldest, now))
-            for source, site, depth, oldest in cursor.fetchall()
-        ]
+    lanes = _lanes(lane_parts(now), names, now)
     closed = {
         "suspended": LaneState.objects.filter(suspended_until__gt=now).count(),
         "paused": LaneState.objects.filter(is_paused=True).count(),
     }
     since = now - dt.timedelta(hours=1)
     actions = Counter(ShapingAction.objects.filter(at__gte=since).values_list("action", flat=True))
-    nodes = Counter("alive" if is_alive(row, now) else "dead" for row in DeliveryNode.objects.all())
+    nodes = Counter(_node_state(row, now) for row in DeliveryNode.objects.all())
     return QueueFacts(
         now, by_state, _age(first, now), lanes, closed, dict(actions), dict(nodes), is_estimated
     )
+
+
+def _node_state(node: DeliveryNode, now: dt.datetime) -> str:
+    """Return "draining" for a node that an operator empties, which is no reason for an alarm."""
+    if node.is_draining:
+        return "draining"
+    return "alive" if is_alive(node, now) else "dead"
 
 
 def _states(now: dt.datetime) -> tuple[dict[str, int], bool]:
@@ -103,6 +116,26 @@ def _states(now: dt.datetime) -> tuple[dict[str, int], bool]:
             return {"all": int(estimate)}, True
         cursor.execute(_STATES, {"now": now})
         return dict(cursor.fetchall()), False
+
+
+def _lanes(
+    parts: Iterable[LanePart], names: Mapping[str, str], now: dt.datetime
+) -> list[LaneDepth]:
+    """Return one entry a lane, the fullest first, of its parts by reason."""
+    found: list[LaneDepth] = []
+    for (source, site), group in groupby(parts, key=lambda one: (one.source_id, one.site)):
+        of_lane = list(group)
+        oldest = min(one.accepted_at for one in of_lane)
+        waits = [
+            LaneWait(
+                one.why, one.count, one.next_at.isoformat() if one.next_at else None, one.example
+            )
+            for one in of_lane
+        ]
+        age = max(0.0, (now - oldest).total_seconds())
+        name = names.get(source, source or "any")
+        found.append(LaneDepth(source, name, site, of_lane[0].depth, age, waits))
+    return found[:_LANES]
 
 
 def _age(message_id: str | None, now: dt.datetime) -> float:
@@ -130,5 +163,8 @@ def kept_facts() -> QueueFacts | None:
         return None
     values = orjson.loads(stored)
     values["at"] = dt.datetime.fromisoformat(values["at"])
-    values["lanes"] = [LaneDepth(**row) for row in values["lanes"]]
+    values["lanes"] = [
+        LaneDepth(**{**row, "waits": [LaneWait(**one) for one in row["waits"]]})
+        for row in values["lanes"]
+    ]
     return QueueFacts(**values)

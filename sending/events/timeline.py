@@ -12,6 +12,7 @@ from django.db.models import QuerySet
 from esp.kit.paging import Page, newest_first
 from esp.lib.ids import lower_bound, made_at
 from sending.events.models import Attempt, Event
+from sending.events.phases import phase_title, steps_of
 
 # Opens and clicks of one message can be many; a timeline that nobody can read helps nobody.
 MAX_ENTRIES = 500
@@ -23,6 +24,21 @@ class TimelineEntry:
 
     event: Event
     attempt: Attempt | None = None
+
+    @property
+    def steps(self) -> list[tuple[str, float]]:
+        """The attempt's seconds by step, in words and in order."""
+        return steps_of(self.attempt.timings) if self.attempt is not None else []
+
+    @property
+    def took(self) -> float:
+        """The attempt's seconds altogether."""
+        return sum(seconds for _, seconds in self.steps)
+
+    @property
+    def phase(self) -> str:
+        """The step in which the attempt ended, in words."""
+        return phase_title(self.attempt.phase) if self.attempt is not None else ""
 
 
 @dataclass(frozen=True, slots=True)

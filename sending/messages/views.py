@@ -58,13 +58,15 @@ def message_page(request: HttpRequest, message_id: str) -> HttpResponse:
     message = access_message(actor, message_id)
     content = content_of(message)
     entry, batch = queue_entry_of(message), batch_of(message)
+    wait = wait_of(message, entry, batch)
     context = {
         "message": message,
         "content": content,
         "subject": subject_of(content) if content else "",
         "entry": entry,
-        "explanation": explanation_of(message, entry, batch),
-        "wait": wait_of(message, entry, batch),
+        "explanation": explanation_of(message, entry, batch, wait=wait),
+        "wait": wait,
+        "is_said": wait is not None and any(message.last_reply in x.text for x in wait.causes),
         "class_title": title(message.bounce_class) if message.bounce_class else "",
         "timeline": timeline_of(message.pk),
         "is_final": message.status in Message.FINAL,

@@ -338,6 +338,7 @@ document.addEventListener("htmx:beforeSwap", (event) => {
 // Times in the reader's zone ---------------------------------------------------------------------
 
 const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const exactSeconds = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 const full = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
 const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
 const UNITS = [
@@ -361,7 +362,7 @@ function showTimes(within = document) {
     const when = new Date(text);
     if (Number.isNaN(when.getTime())) continue;
     const near = ago(when);
-    const short = exact.format(when);
+    const short = (element.hasAttribute("data-seconds") ? exactSeconds : exact).format(when);
     if (element.hasAttribute("data-relative")) {
       element.textContent = near ?? short;
       element.title = full.format(when);

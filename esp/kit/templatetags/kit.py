@@ -56,6 +56,21 @@ def percent(part: float | None, whole: float | None) -> str:
 
 
 @register.filter
+def duration(seconds: float | None) -> str:
+    """Return seconds in the unit that people read: "0.4 ms", "85 ms", "2.3 s", "4 min", "3 h"."""
+    if seconds is None:
+        return "–"
+    if seconds < 1:
+        return f"{seconds * 1000:.1f} ms" if seconds < 0.01 else f"{seconds * 1000:.0f} ms"
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    size, unit = next(
+        (one for one in ((86400, "d"), (3600, "h")) if seconds >= 2 * one[0]), (60, "min")
+    )
+    return f"{seconds / size:.0f} {unit}"
+
+
+@register.filter
 def get_item(mapping: dict[str, Any], key: str) -> Any:
     """Return `mapping[key]`, or None."""
     return mapping.get(key)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
+from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
 from esp.lib.errors import Conflict
@@ -15,8 +16,8 @@ from sending.campaigns.access import access_campaign
 from sending.campaigns.models import Campaign
 from sending.campaigns.report import progress_of, progress_parts, time_left
 from sending.messages.backpressure import why_full
+from sending.messages.batch_waiting import waits_of
 from sending.messages.models import Stream
-from sending.messages.waiting import waits_of
 from tenants.directory.gate import MemberRequest, member_page
 
 _STATUS = Campaign.Status
@@ -56,8 +57,10 @@ def campaign_detail(request: MemberRequest, campaign_id: str) -> HttpResponse:
 def campaign_waiting(request: MemberRequest, campaign_id: str) -> HttpResponse:
     """Return the part that says why the rest waits; it asks for itself again."""
     campaign = access_campaign(request.actor, campaign_id)
-    groups = waits_of(campaign.batch) if campaign.batch is not None else []
-    context = {"campaign": campaign, "groups": groups, "is_live": campaign.status in LIVE}
+    now = timezone.now()
+    groups = waits_of(campaign.batch, now=now) if campaign.batch is not None else []
+    is_live = campaign.status in LIVE
+    context = {"campaign": campaign, "groups": groups, "is_live": is_live, "now": now}
     return render(request, "sending/campaigns/waiting.html", context)
 
 

@@ -9,9 +9,10 @@ from django.core.management.base import BaseCommand, CommandError
 
 from esp.lib.ids import from_public
 from sending.events.timeline import timeline_of
+from sending.messages.batch_waiting import waits_of
 from sending.messages.models import Batch, Message
 from sending.messages.selectors import batch_of, queue_entry_of
-from sending.messages.waiting import explanation_of, moment, wait_of, waits_of
+from sending.messages.waiting import explanation_of, moment, wait_of
 from tenants.scoping.context import scope
 
 
@@ -43,7 +44,8 @@ class Command(BaseCommand):
             self.stdout.write(explanation_of(message, entry, batch))
             wait = wait_of(message, entry, batch)
             for cause in wait.causes[1:] if wait is not None else ():
-                self.stdout.write(f"Also: {cause.text}")
+                until = f" Until {moment(cause.until)}." if cause.until else ""
+                self.stdout.write(f"Also: {cause.text}{until}")
             if wait is not None:
                 self.stdout.write(f"It is given up after {moment(wait.expires_at)}.")
             for attempt in timeline_of(message.pk).attempts:
@@ -66,5 +68,6 @@ class Command(BaseCommand):
                 self.stdout.write("Nothing of it waits.")
             for group in groups:
                 more = " or more" if group.is_sampled else ""
-                until = f" Until {moment(group.cause.until)}." if group.cause.until else ""
-                self.stdout.write(f"{group.count}{more}: {group.cause.text}{until}")
+                next_at = group.next_attempt_at
+                again = f" Next attempt: {moment(next_at)}." if next_at is not None else ""
+                self.stdout.write(f"{group.count}{more}: {group.cause.text}{again}")

@@ -16,9 +16,10 @@ from sending.content.types import ContentSource, SourceKind
 from sending.engine.classify import explain, title
 from sending.events.models import Attempt, Event, EventKind
 from sending.events.timeline import TimelineEntry
+from sending.messages.batch_waiting import WaitGroup
 from sending.messages.models import Message, Stream
 from sending.messages.types import AcceptedBatch, Attachment, Recipient, SendRequest
-from sending.messages.waiting import Cause, Wait, WaitGroup
+from sending.messages.waiting import Cause, Wait
 
 
 class _ReadOnly(serializers.Serializer[Any]):
@@ -297,9 +298,11 @@ class CauseOut(_ReadOnly):
     """One thing that holds mail."""
 
     code = serializers.CharField(
-        help_text="`tenant-suspended`, `held`, `paused`, `no-source`, `lane-paused`, "
-        "`lane-suspended`, `limit`, `receiver`, `unreachable`, `scheduled`, `next`, `leased`, "
-        "`result`."
+        help_text="`tenant-suspended`, `held`, `paused`, `engine-paused` (our name servers are "
+        "silent), `no-source` (no address or host can send it), `no-worker`, `lane-paused`, "
+        "`lane-suspended`, `limit`, `cap` (of warming up), `route` (it rests after failures), "
+        "`dns`, `unreachable`, `tls`, `receiver` (its reply), `scheduled`, `next` (in line), "
+        "`leased` (under way), `lease-ended` (its worker stopped), `result`."
     )
     text = serializers.CharField(help_text="In words for people.")
     until = serializers.DateTimeField(allow_null=True)
@@ -309,7 +312,10 @@ class WaitOut(_ReadOnly):
     """Why a message waits, the strongest cause first: each alone would hold it."""
 
     causes = CauseOut(many=True)
-    next_attempt_at = serializers.DateTimeField(allow_null=True)
+    next_attempt_at = serializers.DateTimeField(
+        allow_null=True,
+        help_text="Null while it is under way, and while nobody knows when what holds it ends.",
+    )
     expires_at = serializers.DateTimeField()
 
 
@@ -319,6 +325,9 @@ class WaitGroupOut(_ReadOnly):
     count = serializers.IntegerField()
     is_sampled = serializers.BooleanField(help_text="At least so many: more wait than were read.")
     cause = CauseOut()
+    next_attempt_at = serializers.DateTimeField(
+        allow_null=True, help_text="When the first of them is tried; null while nobody knows."
+    )
 
 
 class BatchWaitOut(_ReadOnly):
@@ -404,6 +413,7 @@ def group_body(group: WaitGroup) -> dict[str, Any]:
         "count": group.count,
         "is_sampled": group.is_sampled,
         "cause": cause_body(group.cause),
+        "next_attempt_at": group.next_attempt_at,
     }
 
 

@@ -32,6 +32,7 @@ from sending.messages.api.serializers import (
     request_from,
     wait_body,
 )
+from sending.messages.batch_waiting import waits_of
 from sending.messages.idempotency import claim_key, hash_of, store_answer
 from sending.messages.selectors import (
     DEFAULT_WINDOW,
@@ -43,7 +44,7 @@ from sending.messages.selectors import (
     subject_of,
 )
 from sending.messages.services import accept_messages
-from sending.messages.waiting import explanation_of, wait_of, waits_of
+from sending.messages.waiting import explanation_of, wait_of
 from tenants.directory.actor import Actor
 
 _SEND_EXAMPLE = OpenApiExample(
@@ -178,13 +179,14 @@ class MessageView(ApiView):
         message = access_message(actor_in(request), message_id)
         content = content_of(message)
         entry, batch = queue_entry_of(message), batch_of(message)
+        wait = wait_of(message, entry, batch)
         return Response(
             message_body(message)
             | {
                 "subject": subject_of(content) if content else "",
                 "from_email": content.from_email if content else "",
-                "explanation": explanation_of(message, entry, batch),
-                "waiting": wait_body(wait_of(message, entry, batch)),
+                "explanation": explanation_of(message, entry, batch, wait=wait),
+                "waiting": wait_body(wait),
                 "timeline": [entry_body(entry) for entry in timeline_of(message.pk).entries],
             }
         )

@@ -84,10 +84,11 @@ def test_limits_of_a_lane_are_set_and_cleared(operator: Client, lane: LaneState)
 
 
 def test_a_limit_for_a_tenant_is_set_and_removed(operator: Client, cast: Cast) -> None:
-    values = {"scope": "tenant", "key": str(cast.acme.pk), "per_second": "20"}
+    values = {"scope": "tenant", "key": cast.acme.public_id, "per_second": "20"}
     assert operator.post("/operator/limits/", values).status_code == 302
     row = LimitOverride.objects.get()
-    assert str(cast.acme.pk) in operator.get("/operator/limits/").content.decode()
+    assert row.key == str(cast.acme.pk)
+    assert "Acme" in operator.get("/operator/limits/").content.decode()
     assert operator.post(f"/operator/limits/{row.public_id}/clear").status_code == 302
     assert operator.post(f"/operator/limits/{row.public_id}/clear").status_code == 404
     bad = operator.post("/operator/limits/", {**values, "key": "acme"})

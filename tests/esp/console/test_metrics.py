@@ -34,7 +34,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def fresh(settings: Any) -> None:
     settings.METRICS_TOKEN = TOKEN
-    valkey().delete(HASH, "mw:queue-facts")
+    valkey().delete(HASH, "mw:queue-facts:2")
 
 
 def scrape(visitor: Client, token: str = TOKEN) -> str:

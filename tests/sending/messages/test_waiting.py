@@ -11,9 +11,11 @@ from django.test import Client
 from django.utils import timezone
 
 from deliverability.holds.models import SendingHold
+from deliverability.ips.models import DeliveryNode
 from sending.lanes.models import LaneState
+from sending.messages.batch_waiting import waits_of
 from sending.messages.models import Batch, Message, QueueEntry
-from sending.messages.waiting import explanation_of, wait_of, waits_of
+from sending.messages.waiting import explanation_of, wait_of
 from tenants.scoping.context import scope
 from tests import make
 from tests.cast import Cast
@@ -21,6 +23,12 @@ from tests.cast import Cast
 pytestmark = pytest.mark.django_db
 
 HOUR = dt.timedelta(hours=1)
+
+
+@pytest.fixture(autouse=True)
+def worker(db: None) -> None:
+    """A delivery worker has just given a sign of life."""
+    DeliveryNode.objects.create(name="node-1", seen_at=timezone.now())
 
 
 @pytest.fixture
@@ -96,7 +104,7 @@ def test_all_that_holds_it_is_named_the_strongest_first(waiting: Message, cast: 
     assert codes(waiting) == [
         "tenant-suspended", "held", "paused", "lane-paused", "lane-suspended", "limit",
     ]  # fmt: skip
-    assert sentence(waiting) == "The workspace is suspended; no mail leaves. Reason: Unpaid"
+    assert sentence(waiting) == "The workspace is suspended; no mail leaves. Reason: Unpaid."
 
 
 def test_holds_of_others_and_ended_ones_do_not_count(waiting: Message, cast: Cast) -> None:
@@ -147,7 +155,7 @@ def test_a_batch_groups_its_reasons(waiting: Message, cast: Cast) -> None:
     with scope(cast.acme.pk):
         groups = waits_of(batch)
     assert [(group.count, group.cause.code) for group in groups] == [(3, "limit"), (1, "next")]
-    assert groups[0].cause.text == "Greymail takes 1 a minute"
+    assert groups[0].cause.text == "Greymail takes 1 a minute."
     Batch.unscoped.update(status="paused")
     with scope(cast.acme.pk):
         assert waits_of(Batch.objects.get(pk=batch.pk))[0].cause.code == "paused"
