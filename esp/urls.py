@@ -36,5 +36,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("deliverability/", include("esp.console.sender_urls")),
     path("rehearsal/", include("deliverability.rehearsal.urls")),
     path("t/", include("sending.tracking.urls")),
+    path("hooks/", include("sending.feedback.urls")),
     path("", include("sending.audience.urls")),
 ]

@@ -12,10 +12,10 @@ from sending.audience.models import (
     SubscriptionChange,
     Suppression,
 )
-from sending.campaigns.models import Campaign
+from sending.campaigns.models import Campaign, CampaignPart
 from sending.content.models import CompiledVersion, Template
 from sending.events.models import Attempt, Event, LinkStat, StatBucket
-from sending.feedback.models import InboundMail
+from sending.feedback.models import InboundMail, ProviderReport
 from sending.lanes.models import LaneState, LimitOverride, ShapingAction
 from sending.messages.models import Batch, IdempotencyKey, Message, MessageContent, QueueEntry
 from sending.routes.models import (
@@ -25,6 +25,7 @@ from sending.routes.models import (
     RouteSet,
     RouteSetMember,
     RouteStat,
+    RouteWebhook,
 )
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "AttributeDefinition",
     "Batch",
     "Campaign",
+    "CampaignPart",
     "CompiledVersion",
     "Contact",
     "ContactList",
@@ -45,12 +47,14 @@ __all__ = [
     "LinkStat",
     "Message",
     "MessageContent",
+    "ProviderReport",
     "QueueEntry",
     "Route",
     "RouteRule",
     "RouteSet",
     "RouteSetMember",
     "RouteStat",
+    "RouteWebhook",
     "ShapingAction",
     "SignupForm",
     "StatBucket",

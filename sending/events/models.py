@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from django.db import models
+from django.db.models import Case, F, Func, Q, Value, When
+from django.db.models.functions import Left, NullIf
 
 from tenants.scoping.models import HotTenantModel
+
+# What stands in an attempt's reply before the id that a provider gave the message.
+PROVIDER_ID = ", its id "
 
 
 class EventKind(models.TextChoices):
@@ -69,9 +74,36 @@ class Attempt(HotTenantModel):
     reply = models.CharField(max_length=500, blank=True)
     bounce_class = models.CharField(max_length=40, blank=True)
     timings = models.JSONField(default=dict)  # seconds by phase
+    # The id that a provider's API gave the message: its reports and its support know it by that
+    # alone (Amazon SES replaces our Message-ID). A route's reply ends with it; direct delivery has
+    # none and pays nothing.
+    provider_id = models.GeneratedField(
+        expression=Case(
+            When(
+                ~Q(route=""),
+                then=NullIf(
+                    Left(
+                        Func(F("reply"), Value(PROVIDER_ID), Value(2), function="split_part"), 200
+                    ),
+                    Value(""),
+                ),
+            ),
+            default=None,
+        ),
+        output_field=models.CharField(max_length=200, null=True),
+        db_persist=True,
+    )
 
     class Meta(HotTenantModel.Meta):
-        indexes = [models.Index(fields=["message_id", "id"], name="attempt_timeline")]
+        indexes = [
+            models.Index(fields=["message_id", "id"], name="attempt_timeline"),
+            # "Which message is this?", asked with a provider's id.
+            models.Index(
+                fields=["provider_id"],
+                condition=Q(provider_id__isnull=False),
+                name="attempt_provider_id",
+            ),
+        ]
 
 
 class StatBucket(HotTenantModel):

@@ -106,7 +106,7 @@ def _act(inbox: Inbox, message: Message, mail: ParsedMail) -> str:
 def _leave(message: Message, mail: ParsedMail) -> str:
     if mail.kind != "other":
         return "An automatic mail does not unsubscribe anybody."
-    unsubscribe_recipient(message, method="mail")
+    unsubscribe_recipient(message, method="mail" if mail.source == "dsn" else "provider")
     return ""
 
 
@@ -115,13 +115,15 @@ def _bounce(message: Message, mail: ParsedMail) -> str:
     if report is None:
         return "It reports on nobody."
     if report.action == "delayed":
-        return _delayed(message, report)
+        return _delayed(message, mail, report)
+    if report.action == "delivered" and mail.source != "dsn":
+        return _confirm(message, mail, report)
     if report.action != "failed":
         return f"It reports that the message was {report.action}."
     if message.status in _WAITING:
-        return _bounce_waiting(message, report)
+        return _bounce_waiting(message, mail, report)
     if message.status == Message.Status.DELIVERED:
-        return _bounce_late(message, report)
+        return _bounce_late(message, mail, report)
     return f"The message was {message.get_status_display().lower()} already."
 
 
@@ -131,43 +133,64 @@ def _report_for(message: Message, mail: ParsedMail) -> RecipientReport | None:
     return mine[0] if mine else mail.report
 
 
-def _detail(report: RecipientReport) -> dict[str, object]:
-    return {"reply": report.diagnostic, "class": report.classification, "source": "dsn"}
+def _detail(mail: ParsedMail, report: RecipientReport) -> dict[str, object]:
+    return {"reply": report.diagnostic, "class": report.classification, "source": mail.source}
 
 
-def _delayed(message: Message, report: RecipientReport) -> str:
+def _delayed(message: Message, mail: ParsedMail, report: RecipientReport) -> str:
     events = Event.objects.filter(message_id=message.pk, kind=EventKind.DEFERRED)
-    if any(event.detail.get("source") == "dsn" for event in events):
+    if any(event.detail.get("source") == mail.source for event in events):
         return "A delay was reported already."
     now = timezone.now()
-    record_facts([fact_of(message, EventKind.DEFERRED, now, detail=_detail(report))])
+    record_facts([fact_of(message, EventKind.DEFERRED, now, detail=_detail(mail, report))])
     return ""
 
 
-def _bounce_waiting(message: Message, report: RecipientReport) -> str:
+def _confirm(message: Message, mail: ParsedMail, report: RecipientReport) -> str:
+    """Note that a provider has delivered what it took from us.
+
+    For us the message was delivered when the provider took it, and it counts once: only the words
+    change. One whose fate was unknown to us (the provider's answer was lost) ends here.
+    """
+    reply = f"{mail.source}: delivered. {report.diagnostic}".strip()[:500]
+    if message.status == Message.Status.DELIVERED:
+        if message.bounced_late_at is not None or message.last_reply == reply:
+            return "It was delivered already."
+        Message.objects.filter(pk=message.pk).update(last_reply=reply)
+        return ""
+    if message.status not in _WAITING:
+        return f"The message was {message.get_status_display().lower()} already."
+    _end_waiting(message, Message.Status.DELIVERED, "", reply)
+    detail = {"reply": reply, "source": mail.source}
+    record_facts([fact_of(message, EventKind.DELIVERED, timezone.now(), detail=detail)])
+    return ""
+
+
+def _bounce_waiting(message: Message, mail: ParsedMail, report: RecipientReport) -> str:
     """End a message that we still hold: its fate was unknown to us, the report tells it."""
-    now = timezone.now()
-    changed = Message.objects.filter(pk=message.pk, status__in=_WAITING).update(
-        status=Message.Status.BOUNCED,
-        bounce_class=report.classification,
-        last_reply=report.diagnostic,
-        final_at=now,
-    )
-    assert changed, "the message's row is locked"
-    QueueEntry.objects.filter(message_id=message.pk).delete()
-    record_facts([fact_of(message, EventKind.BOUNCED, now, detail=_detail(report))])
+    _end_waiting(message, Message.Status.BOUNCED, report.classification, report.diagnostic)
+    detail = _detail(mail, report)
+    record_facts([fact_of(message, EventKind.BOUNCED, timezone.now(), detail=detail)])
     _suppress_bounced(message, report)
     return ""
 
 
-def _bounce_late(message: Message, report: RecipientReport) -> str:
+def _end_waiting(message: Message, status: Message.Status, classification: str, reply: str) -> None:
+    changed = Message.objects.filter(pk=message.pk, status__in=_WAITING).update(
+        status=status, bounce_class=classification, last_reply=reply, final_at=timezone.now()
+    )
+    assert changed, "the message's row is locked"
+    QueueEntry.objects.filter(message_id=message.pk).delete()
+
+
+def _bounce_late(message: Message, mail: ParsedMail, report: RecipientReport) -> str:
     if message.bounced_late_at is not None:
         return "The bounce was reported already."
     now = timezone.now()
     Message.objects.filter(pk=message.pk).update(
         bounced_late_at=now, bounce_class=report.classification, last_reply=report.diagnostic
     )
-    record_facts([fact_of(message, EventKind.BOUNCED_LATE, now, detail=_detail(report))])
+    record_facts([fact_of(message, EventKind.BOUNCED_LATE, now, detail=_detail(mail, report))])
     _suppress_bounced(message, report)
     return ""
 

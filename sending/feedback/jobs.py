@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 PROCESS = "feedback.process"
+REPORTS = "feedback.reports"
 SWEEP = "feedback.sweep"
 PURGE = "feedback.purge"

@@ -30,7 +30,8 @@ class ParsedMail:
 
     `recipients` are whom a DSN or complaint speaks of; `message_id` is the Message-ID of our mail
     that it quotes, without angle brackets; `return_path` its envelope sender, where it is told;
-    `feedback_type` is that of an ARF report.
+    `feedback_type` is that of an ARF report. `source` is how it came: "dsn" for mail, else the name
+    of the provider whose API has taken our message.
     """
 
     kind: MailKind
@@ -40,6 +41,7 @@ class ParsedMail:
     return_path: str = ""
     feedback_type: str = ""
     subject: str = ""
+    source: str = "dsn"
 
     @property
     def report(self) -> RecipientReport | None:

@@ -44,9 +44,9 @@ def fact_of(
 def unsubscribe_recipient(message: Message, *, method: str) -> None:
     """Take the recipient off the lists that the message went to; doing it twice is one effect.
 
-    `method` is one_click, page, mail or complaint. A recipient who is no contact (API mail) gets a
-    suppression for marketing mail instead. In the scope of the message's tenant. A test's links
-    change nothing: who tries them out must go on getting mail.
+    `method` is one_click, page, mail, complaint or provider (its own link or list). A recipient who
+    is no contact (API mail) gets a suppression for marketing mail instead. In the scope of the
+    message's tenant. A test's links change nothing: who tries them out must go on getting mail.
     """
     if is_test(message):
         return

@@ -9,7 +9,7 @@ from django import forms
 from sending.routes.building import Unusable, secrets_of
 from sending.routes.models import Route, RouteSet
 from sending.routes.options import AUTH_KINDS, TLS_MODES
-from sending.routes.providers import PROVIDERS, Provider
+from sending.routes.providers import PROVIDERS, Field, Provider
 from sending.routes.services.sets import STREAMS, Place
 
 _KEPT = "Kept as it is when left empty."
@@ -226,6 +226,32 @@ class RouteSetForm(forms.Form):
         weights = [data.get(f"weight-{route.public_id}") for route in chosen]
         return [Place(route, 1 if weight is None else weight)
                 for route, weight in zip(chosen, weights, strict=True)]  # fmt: skip
+
+
+class WebhookForm(forms.Form):
+    """What a provider's calls are proven with, beside the address itself."""
+
+    basic_auth = forms.CharField(
+        label="User and password",
+        required=False,
+        widget=SecretInput,
+        help_text="As user:password, for providers that take https://user:password@… as address.",
+    )
+
+    def __init__(self, *args: Any, key: Field | None, kept: set[str], **options: Any) -> None:
+        super().__init__(*args, **options)
+        if key is not None:
+            self.fields[key.name] = forms.CharField(
+                label=key.label,
+                required=False,
+                help_text=key.help,
+                widget=SecretInput if key.is_secret else forms.TextInput,
+            )
+        for name in kept & set(self.fields):
+            self.fields[name].help_text = f"{self.fields[name].help_text} {_KEPT}".strip()
+            self.fields[name].widget.attrs["placeholder"] = "••••••••"
+        if kept:
+            self.fields["forget"] = forms.BooleanField(label="Forget what was kept", required=False)
 
 
 class ChoiceForm(forms.Form):

@@ -45,6 +45,30 @@ class Route(models.Model):
         return to_public("rte", self.pk)
 
 
+class RouteWebhook(models.Model):
+    """Where a provider reports what became of mail that a route handed it, and what came."""
+
+    route = models.OneToOneField(
+        Route, on_delete=models.CASCADE, primary_key=True, related_name="webhook"
+    )
+    # The part of the address that cannot be guessed.
+    token = EncryptedTextField()
+    # JSON: `key` of the signature, `basic_auth` ("user:password"). `topic_arn` may be read.
+    secrets = EncryptedTextField(default="", blank=True)
+    options = models.JSONField(default=dict)
+    created_at = models.DateTimeField(auto_now_add=True)
+    called_at = models.DateTimeField(null=True)  # by the provider, proven
+    calls = models.PositiveBigIntegerField(default=0)
+    reports = models.PositiveBigIntegerField(default=0)  # stored; a repeated one counts once
+    unmatched = models.PositiveBigIntegerField(default=0)  # on no message that this route carried
+    refused_at = models.DateTimeField(null=True)
+    refusals = models.PositiveBigIntegerField(default=0)
+    refusal = models.CharField(max_length=300, blank=True)  # the last one's reason
+
+    def __str__(self) -> str:
+        return f"webhook of {self.route_id}"
+
+
 class RouteStat(models.Model):
     """What a route did in a minute: what "by performance" is decided on."""
 

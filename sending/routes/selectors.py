@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hmac
 import logging
 import time
 import uuid
@@ -11,8 +12,10 @@ from typing import Literal, overload
 
 from django.conf import settings
 from django.db.models import Count, Prefetch, QuerySet, Sum
+from django.urls import reverse
 from django.utils import timezone
 
+from esp.lib.ids import from_public
 from sending.engine.ports import Source, Way
 from sending.routes.building import Unusable, carrier_of, relay_of
 from sending.routes.models import (
@@ -22,6 +25,7 @@ from sending.routes.models import (
     RouteSet,
     RouteSetMember,
     RouteStat,
+    RouteWebhook,
 )
 from sending.routes.performance import weights
 from sending.routes.plans import Member, Plan, Resting, as_ways
@@ -227,3 +231,26 @@ def route_rules_of(tenant_id: uuid.UUID) -> list[RouteRule]:
     """Return a tenant's rules with their sets."""
     with scope(tenant_id):
         return list(RouteRule.objects.select_related("route_set").order_by("stream"))
+
+
+def webhook_of(route: Route) -> RouteWebhook | None:
+    """Return a route's webhook, or None while it has no address."""
+    return RouteWebhook.objects.filter(route=route).select_related("route").first()
+
+
+def webhook_at(route_id: str, token: str) -> RouteWebhook | None:
+    """Return the webhook whose address has this id and token, or None."""
+    try:
+        key = from_public("rte", route_id)
+    except ValueError:
+        return None
+    found = RouteWebhook.objects.filter(pk=key).select_related("route").first()
+    if found is None or not hmac.compare_digest(found.token.encode(), token.encode()):
+        return None
+    return found
+
+
+def webhook_url(hook: RouteWebhook) -> str:
+    """Return the address to paste at the provider; whoever knows it may report."""
+    path = reverse("route-reports", args=[hook.route.public_id, hook.token])
+    return f"{settings.SITE_URL.rstrip('/')}{path}"

@@ -34,9 +34,12 @@ from sending.routes.selectors import (
     routes_with_sets,
     sets_with_members,
     totals_since,
+    webhook_of,
+    webhook_url,
 )
 from sending.routes.services.sets import STREAMS
 from sending.routes.types import Totals
+from sending.routes.webhooks.catalogue import WEBHOOKS
 from tenants.accounts.models import User
 from tenants.directory.access import access_tenant
 from tenants.directory.gate import operator_page
@@ -159,8 +162,11 @@ def edit_route(request: HttpRequest, route_id: str) -> HttpResponse:
             messages.success(request, f"The route {route.name} is saved.")
             return redirect("operator-route", route_id=route_id)
     rests = route.rests_until is not None and route.rests_until > timezone.now()
+    hook = webhook_of(route)
     return _page(request, "form", form, heading=f"Route {route.name}", button="Save",
-                 route=route, provider=provider, rests=rests)  # fmt: skip
+                 route=route, provider=provider, rests=rests, hook=hook,
+                 webhook_kind=WEBHOOKS.get(provider.name) if provider else None,
+                 hook_url=webhook_url(hook) if hook else "")  # fmt: skip
 
 
 @operator_page

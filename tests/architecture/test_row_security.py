@@ -26,6 +26,7 @@ SHARED = {
     "sending_shapingaction": "lanes are shared by tenants; addresses are taken out of replies",
     "sending_route": "the operator's; secrets are encrypted",
     "sending_routestat": "the operator's",
+    "sending_routewebhook": "the operator's; secrets are encrypted",
     "sending_routeset": "the operator's",
     "sending_routesetmember": "the operator's",
     "sending_defaultroute": "the operator's",

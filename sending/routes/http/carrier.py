@@ -17,6 +17,7 @@ from django.utils.module_loading import import_string
 
 from esp.lib.ids import to_public
 from sending.engine.ports import Order, Outcome
+from sending.events.models import PROVIDER_ID
 from sending.routes.http.letters import RawLetter, field_letter
 from sending.routes.http.outcomes import clean, outcome_of_error, outcome_of_status
 from sending.routes.providers import Provider
@@ -127,7 +128,7 @@ class HttpCarrier:
         found = list(letter.anymail_status.recipients.values())
         status = found[0].status if len(found) == 1 else "unknown"
         number = clean(str(found[0].message_id or ""), self._secrets) if found else ""
-        text = f"{self._provider.title}: {status}" + (f", its id {number}" if number else "")
+        text = f"{self._provider.title}: {status}" + (f"{PROVIDER_ID}{number}" if number else "")
         return outcome_of_status(status, provider=self._provider.name, text=text, at=_now())
 
     def _letter(self, order: Order, data: bytes) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from secrets import token_urlsafe
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -15,13 +16,14 @@ from esp.kit.jobs import enqueue_on_commit
 from esp.lib.errors import Conflict, InvalidInput
 from sending.routes import jobs
 from sending.routes.building import Unusable, secrets_of
-from sending.routes.models import Route, RouteSetMember
+from sending.routes.models import Route, RouteSetMember, RouteWebhook
 from sending.routes.options import Checked, check_http, check_smarthost
 from sending.routes.services.checks import TOKEN_ALERT, check_route, renew_token
 from sending.routes.services.operators import record_change, require_operator
 from sending.routes.services.results import ALERT
 from sending.routes.tokens import NoToken
 from sending.routes.types import Probe, Step
+from sending.routes.webhooks.catalogue import WEBHOOKS
 from tenants.accounts.models import User
 
 # "route:" and the name together are the site of its lane, which has 60 characters.
@@ -98,6 +100,8 @@ def _create(operator: User, kind: str, name: str, status: str, checked: Checked)
             )
     except IntegrityError as error:
         raise InvalidInput("Another route has this name.", field="name") from error
+    if checked.options.get("provider") in WEBHOOKS:
+        RouteWebhook.objects.create(route=route, token=token_urlsafe(32))
     detail = {**checked.options, "secrets": sorted(checked.secrets)}
     record_change(operator, "routes.create_route", name, kind=kind, status=status, settings=detail)
     enqueue_on_commit(jobs.CHECK)
