@@ -27,7 +27,8 @@ from sending.lanes.grants import GrantStore
 from sending.lanes.selectors import counts_for, limits_snapshot
 from sending.lanes.services import add_counts, write_actions
 from sending.lanes.shaping import shaping_in_force, tuning_in_force
-from sending.lanes.throttle import ALARM_CODE, ALARM_SECONDS, SharedThrottle
+from sending.lanes.throttle import SharedThrottle
+from sending.lanes.trouble import ALARM_CODE, ALARM_SECONDS
 from sending.lanes.types import Action, Alarm, LaneCount, LimitsSnapshot, Used
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from sending.engine.shaping.sites import route_site
 from sending.lanes import services
 from sending.lanes.models import LaneState, LimitOverride, ShapingAction
 from sending.lanes.selectors import actions_for_tenant, counts_for, lane_facts, limits_snapshot
-from sending.lanes.throttle import ALARM_CODE
+from sending.lanes.trouble import ALARM_CODE
 from sending.lanes.types import Action, Alarm, LaneCount, Quota
 from tenants.accounts.models import User
 from tenants.audit.models import AuditEntry

@@ -60,7 +60,7 @@ def test_an_hours_limit_holds_for_all_and_survives_an_emptied_valkey(
     crew.wait_until_shared(3)
     redis.Redis.from_url(valkey.url).flushall()
     sent = crew.wait()
-    assert 250 <= len(sent.spans) <= 300
+    assert 200 <= len(sent.spans) <= 300  # what was granted and not spent is lost with the memory
     text = next(iter(r for r in sent.reasons if "300" in r))
     assert text.startswith("The hour's limit of 300 messages from this host to the route x is used")
 
