@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import ipaddress
+import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +24,18 @@ from sending.engine.cache import TtlCache
 from sending.engine.ports import Address, AddressAnswer, MxAnswer, MxHost
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+# What is kept of one answer: 64 KB of it for each of 50,000 names would be gigabytes, and who owns
+# a zone says how much there is.
+MAX_RECORDS = 50
+MAX_TEXT_OCTETS = 4096
+
+# The only unicast addresses given out so far (IANA, IPv6 Global Unicast Address Assignments), but
+# for documentation (RFC 9637).
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+_DOCUMENTATION = ipaddress.IPv6Network("3fff::/20")
+# NAT64 (RFC 6052): a gateway sends these on to the IPv4 address in their last 32 bits.
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,8 +238,12 @@ def is_public(ip: IpAddress) -> bool:
     """Tell whether `ip` is a unicast address of the public Internet (IANA special registries)."""
     if isinstance(ip, ipaddress.IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour
+        if ip in _NAT64:
+            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(inner)
+        if ip not in _GLOBAL_UNICAST or ip in _DOCUMENTATION:
+            return False
     return ip.is_global and not ip.is_multicast
 
 
@@ -238,19 +255,33 @@ def _hosts(records: tuple[str, ...]) -> tuple[MxHost, ...]:
 
 
 def _records(answer: dns.resolver.Answer) -> tuple[str, ...]:
-    """Return the answer's records as text; an MX as "preference target", target "" for "."."""
+    """Return the answer's records as text; an MX as "preference target", target "" for ".".
+
+    At most MAX_RECORDS: of MX the best ones, of others any. Texts that would make more than
+    MAX_TEXT_OCTETS are left out: no policy record is that long.
+    """
     if answer.rdtype == dns.rdatatype.MX:
+        best = sorted(answer, key=lambda record: (record.preference, record.exchange))
         return tuple(
             f"{record.preference} {record.exchange.to_text(omit_final_dot=True).lower()}"
             if record.exchange != dns.name.root
             else f"{record.preference} "
-            for record in answer
+            for record in best[:MAX_RECORDS]
         )
+    records = list(itertools.islice(answer, MAX_RECORDS))
     if answer.rdtype == dns.rdatatype.TXT:
-        return tuple(b"".join(record.strings).decode("utf-8", "replace") for record in answer)
+        return tuple(_bounded(b"".join(record.strings) for record in records))
     if answer.rdtype == dns.rdatatype.TLSA:
-        return tuple(record.to_text() for record in answer)
-    return tuple(record.address for record in answer)
+        return tuple(record.to_text() for record in records)
+    return tuple(record.address for record in records)
+
+
+def _bounded(texts: Iterable[bytes]) -> Iterator[str]:
+    left = MAX_TEXT_OCTETS
+    for text in texts:
+        if len(text) <= left:
+            left -= len(text)
+            yield text.decode("utf-8", "replace")
 
 
 def _no_mail(domain: str, text: str) -> MxAnswer:

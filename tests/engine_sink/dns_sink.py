@@ -15,7 +15,12 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
-Fault = Literal["servfail", "drop", "truncate"]
+# "deaf" says by UDP to ask by TCP, and then nothing. "overlong" is an MX whose host's name has
+# five labels of 63 octets, which no name may have (RFC 1035 section 2.3.4).
+Fault = Literal[
+    "servfail", "drop", "truncate", "deaf", "garbage", "empty", "wrong-id", "wrong-question",
+    "overlong",
+]  # fmt: skip
 
 
 @dataclass
@@ -64,11 +69,13 @@ class DnsSink:
         self.over_tcp += is_tcp
         response = dns.message.make_response(query)
         fault = self.faults.get(name)
-        if fault == "drop":
+        if fault == "drop" or (fault == "deaf" and is_tcp):
             return None
+        if fault in _SPOILT:
+            return _spoilt(fault, wire)
         if fault == "servfail":
             response.set_rcode(dns.rcode.SERVFAIL)
-        elif fault == "truncate" and not is_tcp:
+        elif fault in ("truncate", "deaf") and not is_tcp:
             response.flags |= dns.flags.TC
         else:
             self._fill(response, name, kind)
@@ -101,8 +108,37 @@ class DnsSink:
             if wire is not None:
                 writer.write(struct.pack("!H", len(wire)) + wire)
                 await writer.drain()
+            else:
+                await reader.read()  # until the other side gives up
         finally:
             writer.close()
+
+
+def _spoilt(fault: Fault, query: bytes) -> bytes:
+    """Return what no client may take for an answer to `query`."""
+    if fault == "garbage":
+        return query[:2] + b"\xff" * 200
+    if fault == "empty":
+        return b""
+    if fault == "wrong-id":
+        return bytes([query[0] ^ 0xFF]) + query[1:2] + b"\x81\x80" + query[4:]
+    if fault == "wrong-question":
+        other = dns.message.make_query("elsewhere.test", "MX", id=struct.unpack("!H", query[:2])[0])
+        response = dns.message.make_response(other)
+        response.answer.append(
+            dns.rrset.from_text("elsewhere.test.", 60, "IN", "MX", "1 evil.test.")
+        )
+        return response.to_wire()
+    name = b"".join(b"\x3f" + b"a" * 63 for _ in range(5)) + b"\x00"
+    data = b"\x00\x0a" + name
+    question = query[12 : query.index(b"\x00", 12) + 5]
+    record = b"\xc0\x0c\x00\x0f\x00\x01\x00\x00\x00\x3c" + struct.pack("!H", len(data)) + data
+    return query[:2] + b"\x81\x80\x00\x01\x00\x01\x00\x00\x00\x00" + question + record
+
+
+_SPOILT: frozenset[Fault | None] = frozenset(
+    {"garbage", "empty", "wrong-id", "wrong-question", "overlong"}
+)
 
 
 class _Udp(asyncio.DatagramProtocol):

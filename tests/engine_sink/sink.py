@@ -10,6 +10,7 @@ import ssl
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -34,10 +35,15 @@ class Drip:
 
 @dataclass(frozen=True)
 class Flood:
-    """`data` over and over, `total` bytes in all or until the other side is gone."""
+    """`data` over and over, `total` bytes in all or until the other side is gone.
+
+    `first` is said first, and `pause` seconds pass before the flood.
+    """
 
     data: bytes
     total: int = 10_000_000
+    first: bytes = b""
+    pause: float = 0.0
 
 
 class Hang:
@@ -52,7 +58,22 @@ class BreakTls:
     """Say 220 to STARTTLS, then speak nonsense."""
 
 
-Action = str | Raw | Drip | Flood | Hang | Cut | BreakTls
+@dataclass(frozen=True)
+class Smuggle:
+    """Say 220 to STARTTLS with `data` in plain text behind it, then shake hands properly."""
+
+    data: bytes
+
+
+class SpoilTls:
+    """Write what is no TLS record into a connection that speaks TLS."""
+
+
+class Deaf:
+    """Say 354, then read nothing any more: the content stays in the senders' buffers."""
+
+
+Action = str | Raw | Drip | Flood | Hang | Cut | BreakTls | Smuggle | SpoilTls | Deaf
 
 DEFAULTS: dict[str, Action] = {
     "CONNECT": "220 sink.test ESMTP",
@@ -110,6 +131,7 @@ class Sink:
     features: tuple[str, ...] = ("SIZE 10000000", "8BITMIME", "SMTPUTF8")
     tls: ssl.SSLContext | None = None
     is_implicit: bool = False  # TLS from the first byte
+    deaf_seconds: float = 1.0
     messages: list[Message] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
     certificates: list[bytes | None] = field(default_factory=list)
@@ -119,6 +141,13 @@ class Sink:
     most_open: int = 0
     address: str = ""
     port: int = 0
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether anything in the script lets the other side wait in vain."""
+        planned = [one for each in self.script.values()
+                   for one in (each if isinstance(each, list) else [each])]  # fmt: skip
+        return any(not isinstance(one, str | Cut | Smuggle) for one in planned)
 
     async def start(self, address: str, port: int) -> None:
         tls = self.tls if self.is_implicit else None
@@ -200,7 +229,8 @@ class Sink:
                 return
             talk.note(verb, command, action)
             words = action if isinstance(action, str) else ""
-            if verb == "STARTTLS" and words.startswith("220"):
+            is_secure = isinstance(action, Smuggle) or words.startswith("220")
+            if verb == "STARTTLS" and is_secure:
                 assert self.tls is not None
                 await writer.start_tls(self.tls)
             is_data = verb == "DATA" and words.startswith("354")
@@ -255,22 +285,46 @@ class Sink:
                     await writer.drain()
                     await asyncio.sleep(action.pause)
             case Flood():
+                writer.write(action.first)
+                await asyncio.sleep(action.pause)
                 for _ in range(action.total // len(action.data)):
                     writer.write(action.data)
                     await writer.drain()
-            case BreakTls():
-                writer.write(b"220 ready\r\n")
-                await writer.drain()
-                await reader.read(10)
-                writer.write(b"this is no TLS record at all\r\n")
-                await writer.drain()
-                return False
-            case Cut():
-                return False
             case Hang():
                 await reader.read()
                 return False
+            case Deaf():
+                await self._close_ears(writer)
+                return False
+            case Smuggle():
+                writer.write(b"220 ready\r\n" + action.data)
+                await writer.drain()
+            case _:
+                await _spoil(action, reader, writer)
+                return False
         return True
+
+    async def _close_ears(self, writer: asyncio.StreamWriter) -> None:
+        cast(asyncio.ReadTransport, writer.transport).pause_reading()
+        writer.write(b"354 go on\r\n")
+        # Nobody tells a transport that does not read of the other side's end.
+        await asyncio.sleep(self.deaf_seconds)
+
+
+async def _spoil(
+    action: Action, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """Do what ends a connection at once or for TLS's sake."""
+    if isinstance(action, BreakTls):
+        writer.write(b"220 ready\r\n")
+        await writer.drain()
+        await reader.read(10)
+        writer.write(b"this is no TLS record at all\r\n")
+        await writer.drain()
+    elif isinstance(action, SpoilTls):
+        tcp = writer.transport._ssl_protocol._transport  # type: ignore[attr-defined]
+        tcp.write(b"\x17\x03\x03\x00\x20" + bytes(32))
+        await reader.read()
 
 
 def self_signed(name: str) -> tuple[str, str]:
