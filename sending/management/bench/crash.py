@@ -54,7 +54,7 @@ T = TypeVar("T")
 KINDS = ("worker", "workers", "web", "scheduler", "valkey", "postgres", "terminate")
 _DOMAINS = 6
 _HIT_SECONDS = 8.0  # about what a kill with its recovery takes on a quiet machine
-_RECOVERY_SECONDS = 25.0
+_RECOVERY_SECONDS = 60.0
 _FLOWING_MESSAGES = 10
 _TELL_SECONDS = 15.0
 
