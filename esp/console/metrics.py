@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hmac
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import redis
 from django.conf import settings
@@ -18,10 +18,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from deliverability.alerts.models import Alert
-from esp.console.queue_facts import QueueFacts, kept_facts
+from esp.console.queue_facts import LaneGauge, QueueFacts, kept_facts
 from esp.kit.metrics import HASH, families, gauge
 from esp.kit.valkey import client
-from sending.dispatch.metrics import DEFINITIONS, site_label
+from sending.dispatch.metrics import DEFINITIONS
 
 log = logging.getLogger(__name__)
 
@@ -83,19 +83,7 @@ def _queue(facts: QueueFacts) -> Iterator[Metric]:
         (),
         {(): facts.oldest_seconds},
     )
-    depth: dict[tuple[str, ...], float] = {}
-    age: dict[tuple[str, ...], float] = {}
-    for lane in facts.lanes:
-        key = (lane.source, site_label(lane.site))
-        depth[key] = depth.get(key, 0) + lane.depth
-        age[key] = max(age.get(key, 0), lane.oldest_seconds)
-    labels = ("source", "site")
-    yield gauge(
-        "mailwright_lane_waiting", "Messages that were tried or held in a lane.", labels, depth
-    )
-    yield gauge(
-        "mailwright_lane_oldest_seconds", "Age of the oldest message of a lane.", labels, age
-    )
+    yield from _lanes(facts.gauges)
     yield gauge(
         "mailwright_lanes_closed",
         "Lanes that are suspended or paused.",
@@ -116,6 +104,18 @@ def _queue(facts: QueueFacts) -> Iterator[Metric]:
         "mailwright_queue_facts_age_seconds", "Age of the figures of the queue.", (),
         {(): max(0.0, (dt.datetime.now(dt.UTC) - facts.at).total_seconds())},
     )  # fmt: skip
+
+
+def _lanes(rows: Sequence[LaneGauge]) -> Iterator[Metric]:
+    """Yield what waits and how connections are used, by source and known provider."""
+    for name, text, value in (
+        ("waiting", "Messages that were tried or held in a lane.", "depth"),
+        ("oldest_seconds", "Age of the oldest message of a lane.", "oldest_seconds"),
+        ("connections", "Connections in use by lane.", "connections"),
+        ("connections_limit", "Connections that lanes in use may have.", "connections_limit"),
+    ):
+        values = {(row.source, row.site): float(getattr(row, value)) for row in rows}
+        yield gauge(f"mailwright_lane_{name}", text, ("source", "site"), values)
 
 
 _registry = CollectorRegistry(auto_describe=False)

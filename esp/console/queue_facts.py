@@ -9,7 +9,7 @@ import datetime as dt
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 
 import orjson
@@ -21,14 +21,22 @@ from deliverability.ips.models import DeliveryNode, IpAddress
 from deliverability.ips.nodes import is_alive
 from esp.kit.valkey import client
 from esp.lib.ids import made_at
+from sending.dispatch.metrics import site_label
+from sending.engine.ports import Lane
+from sending.lanes.live import live_lanes
 from sending.lanes.models import LaneState, ShapingAction
-from sending.messages.lane_waiting import LanePart, lane_parts
+from sending.lanes.selectors import limits_snapshot
+from sending.lanes.shaping import shaping_in_force
+from sending.lanes.types import Quota
+from sending.messages.lane_waiting import LanePart, LaneSum, count_lanes
 
-_KEY = "mw:queue-facts:2"  # the number rises with what is kept
+_KEY = "mw:queue-facts:3"  # the number rises with what is kept
 _KEPT_SECONDS = 300
 # Counted exactly up to so many; above, the planner's estimate is good enough for a gauge.
 EXACT_UP_TO = 2_000_000
 _LANES = 500
+# Lanes that have been used this lately may have connections.
+_IN_USE = dt.timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +62,29 @@ class LaneDepth:
 
 
 @dataclass(frozen=True, slots=True)
+class LaneGauge:
+    """A source's lanes to a known site, or with site "other" to all the rest: for metrics.
+
+    `connections` are in use now, `connections_limit` what those lanes together may have.
+    """
+
+    source: str
+    site: str
+    depth: int = 0
+    oldest_seconds: float = 0.0
+    connections: int = 0
+    connections_limit: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class QueueFacts:
-    """One count of everything."""
+    """One count of everything; `lanes` are the fullest, `gauges` all of them."""
 
     at: dt.datetime
     by_state: dict[str, int] = field(default_factory=dict)
     oldest_seconds: float = 0.0
     lanes: list[LaneDepth] = field(default_factory=list)
+    gauges: list[LaneGauge] = field(default_factory=list)
     closed: dict[str, int] = field(default_factory=dict)
     actions: dict[str, int] = field(default_factory=dict)
     nodes: dict[str, int] = field(default_factory=dict)
@@ -88,7 +112,7 @@ def count_facts(*, now: dt.datetime | None = None) -> QueueFacts:
     with connection.cursor() as cursor:
         cursor.execute(_OLDEST)
         (first,) = cursor.fetchone()
-    lanes = _lanes(lane_parts(now), names, now)
+    parts, sums = count_lanes(now, known=shaping_in_force().sites)
     closed = {
         "suspended": LaneState.objects.filter(suspended_until__gt=now).count(),
         "paused": LaneState.objects.filter(is_paused=True).count(),
@@ -97,7 +121,15 @@ def count_facts(*, now: dt.datetime | None = None) -> QueueFacts:
     actions = Counter(ShapingAction.objects.filter(at__gte=since).values_list("action", flat=True))
     nodes = Counter(_node_state(row, now) for row in DeliveryNode.objects.all())
     return QueueFacts(
-        now, by_state, _age(first, now), lanes, closed, dict(actions), dict(nodes), is_estimated
+        at=now,
+        by_state=by_state,
+        oldest_seconds=_age(first, now),
+        lanes=_lanes(parts, names, now),
+        gauges=_gauges(sums, names, now),
+        closed=closed,
+        actions=dict(actions),
+        nodes=dict(nodes),
+        is_estimated=is_estimated,
     )
 
 
@@ -138,6 +170,40 @@ def _lanes(
     return found[:_LANES]
 
 
+def _gauges(sums: Iterable[LaneSum], names: Mapping[str, str], now: dt.datetime) -> list[LaneGauge]:
+    """Return one entry a source and site label: what waits, and how connections are used."""
+    found: dict[tuple[str, str], LaneGauge] = {}
+    for one in sums:
+        key = (names.get(one.source_id, one.source_id or "any"), one.site or "other")
+        age = max(0.0, (now - one.accepted_at).total_seconds())
+        before = found.get(key, LaneGauge(*key))
+        found[key] = replace(
+            before, depth=before.depth + one.count, oldest_seconds=max(before.oldest_seconds, age)
+        )
+    rows = LaneState.objects.filter(last_used_at__gte=now - _IN_USE)
+    lanes = [Lane(row.source_id, row.site) for row in rows.order_by("-last_used_at")[:_LANES]]
+    overrides = limits_snapshot(now).overrides if lanes else {}
+    for lane, live in live_lanes(lanes).items():
+        key = (names.get(lane.source_id, lane.source_id or "any"), site_label(lane.site))
+        before = found.get(key, LaneGauge(*key))
+        limit = _quota_in(overrides, lane).connections or 0
+        found[key] = replace(
+            before,
+            connections=before.connections + live.in_use,
+            connections_limit=before.connections_limit + limit,
+        )
+    return [found[key] for key in sorted(found)]
+
+
+def _quota_in(overrides: Mapping[tuple[str, str], Quota], lane: Lane) -> Quota:
+    """Return the limits in force in a lane, by what one query read for all of them."""
+    quota = Quota.of(shaping_in_force().limits_for(lane.site))
+    for key in (("site", lane.site), ("lane", f"{lane.source_id}|{lane.site}")):
+        if key in overrides:
+            quota = overrides[key].over(quota)
+    return quota
+
+
 def _age(message_id: str | None, now: dt.datetime) -> float:
     """Return how long ago a message was accepted: its key says when (UUIDv7)."""
     if message_id is None:
@@ -167,4 +233,5 @@ def kept_facts() -> QueueFacts | None:
         LaneDepth(**{**row, "waits": [LaneWait(**one) for one in row["waits"]]})
         for row in values["lanes"]
     ]
+    values["gauges"] = [LaneGauge(**row) for row in values["gauges"]]
     return QueueFacts(**values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from django.db import connection
@@ -32,8 +33,19 @@ class LanePart:
     depth: int  # of the lane, all reasons together
 
 
+@dataclass(frozen=True, slots=True)
+class LaneSum:
+    """What waits from one source to one known site, or with site "" to all the others together."""
+
+    source_id: str
+    site: str
+    count: int
+    accepted_at: dt.datetime  # of the oldest
+
+
+# One scan for both: parts of the fullest lanes, and sums that are few whatever strangers' domains.
 _PARTS = """
-WITH part AS (
+WITH part AS MATERIALIZED (
     SELECT source_id, site,
            CASE WHEN worker <> '' AND due_at > %(now)s THEN 'leased'
                 WHEN worker <> '' THEN 'lease-ended'
@@ -48,20 +60,34 @@ WITH part AS (
     WHERE site <> '' AND (%(site)s = '' OR site = %(site)s AND source_id = %(source)s)
     GROUP BY 1, 2, 3
 )
-SELECT source_id, site, why, number, oldest, next_at, example,
-       sum(number) OVER (PARTITION BY source_id, site)::bigint AS depth
-FROM part ORDER BY depth DESC, source_id, site, number DESC LIMIT %(most)s
+(SELECT true, source_id, site, why, number, oldest, next_at, example,
+        sum(number) OVER (PARTITION BY source_id, site)::bigint AS depth
+ FROM part ORDER BY depth DESC, source_id, site, number DESC LIMIT %(most)s)
+UNION ALL
+SELECT false, source_id, CASE WHEN site = ANY(%(known)s) THEN site ELSE '' END, '',
+       sum(number)::bigint, min(oldest), NULL, '', 0
+FROM part GROUP BY 2, 3
 """
 
 
-def lane_parts(now: dt.datetime, *, source_id: str = "", site: str = "") -> list[LanePart]:
-    """Return what waits by lane and reason, the fullest lanes first; with `site` of one lane."""
+def count_lanes(
+    now: dt.datetime, *, known: Collection[str] = (), source_id: str = "", site: str = ""
+) -> tuple[list[LanePart], list[LaneSum]]:
+    """Return what waits by lane and reason, the fullest lanes first, and the sums by `known` site.
+
+    With `site` of that one lane only.
+    """
+    asked = {"now": now, "site": site, "source": source_id, "most": MOST, "known": list(known)}
+    parts, sums = [], []
     with connection.cursor() as cursor:
-        cursor.execute(_PARTS, {"now": now, "site": site, "source": source_id, "most": MOST})
-        return [
-            LanePart(source, name, why, count, made_at(uuid.UUID(oldest)), next_at, example, depth)
-            for source, name, why, count, oldest, next_at, example, depth in cursor.fetchall()
-        ]
+        cursor.execute(_PARTS, asked)
+        for is_part, source, name, why, count, oldest, next_at, example, depth in cursor.fetchall():
+            since = made_at(uuid.UUID(oldest))
+            if is_part:
+                parts.append(LanePart(source, name, why, count, since, next_at, example, depth))
+            else:
+                sums.append(LaneSum(source, name, count, since))
+    return parts, sums
 
 
 def sees_all_tenants() -> bool:
