@@ -207,7 +207,7 @@ class Asker:
         if share is not None:
             share.hear(grant.state, now)
             if grant.window is not None:
-                share.hear_window(grant.window)
+                share.hear_window(grant.window, grant.workers)
         if grant.settling_seconds > 0:
             meter.remember(grant)
             grace = -math.inf if self._is_newcomer else math.inf

@@ -21,8 +21,9 @@ HORIZON_SECONDS = 0.6
 _MINUTE = 60.0 + 2 * HORIZON_SECONDS
 # Seconds that receivers count are not ours: a twentieth is kept back for the shift between them.
 _SECOND_SHARE = 0.95
-# Complaints within this time are of one burst, in all workers together.
-_CALM_SECONDS = Tuning().calm_seconds
+
+
+_USUAL = Tuning()
 
 
 class ValkeyTrouble(Exception):
@@ -42,7 +43,9 @@ class Ask:
     `stamp` is that of the last grant: it tells whether Valkey still is what it was.
     `rate` (messages a second of late) and `in_use` are for operators to see. `window` is what a
     lane bears as far as the worker knows (0: not a lane), `cut` the hardest cut since the last
-    question (1: none), `has_grown` whether it has earned one connection more.
+    question (1: none), `has_grown` whether it has earned one connection more. `ceiling` is this
+    worker's part of the messages a second that trouble has left the lane (0: no trouble),
+    `has_risen` whether it has earned a step up. `tuning` says how big steps are.
     """
 
     key: str
@@ -66,6 +69,9 @@ class Ask:
     window: float = 0.0
     cut: float = 1.0
     has_grown: bool = False
+    ceiling: float = 0.0
+    has_risen: bool = False
+    tuning: Tuning = _USUAL
 
     def arguments(
         self, worker: str, lease: float, settle: float, turn: float
@@ -84,7 +90,9 @@ class Ask:
             round(self.rate, 2),
             self.in_use,
             self.stamp,
-            self.window, self.cut, int(self.has_grown), _CALM_SECONDS,
+            self.window, self.cut, int(self.has_grown), self.tuning.calm_seconds,
+            self.ceiling, int(self.has_risen), self.tuning.rate_step_seconds,
+            self.tuning.rate_steps, self.tuning.least_per_second,
         ]  # fmt: skip
 
 
@@ -110,11 +118,18 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What all workers of a lane have found: connections, and its last cut, if there was one."""
+    """What all workers of a lane have found: connections, and its last cut, if there was one.
+
+    `ceiling` is the messages a second of all together (None: no trouble), which rises by `step`
+    until `goal` and ends there.
+    """
 
     connections: float
     cut_at: str
     factor: float
+    ceiling: float | None = None
+    step: float = 0.0
+    goal: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,10 +273,13 @@ def _sha(text: str) -> str:
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
+_STATE = 18  # where a lane's reactions begin in the answer
+
+
 def _grant(raw: list[Any]) -> Grant:
     now = float(raw[10])
     state = {}
-    for name, value in zip(raw[15::2], raw[16::2], strict=True):
+    for name, value in zip(raw[_STATE::2], raw[_STATE + 1 :: 2], strict=True):
         ends, factor, kind, rule, title = value.decode("utf-8", "replace").split("|", 4)
         if float(ends) > now:
             state[name.decode()] = Stop(float(ends) - now, float(factor), kind, rule, title)
@@ -276,7 +294,19 @@ def _grant(raw: list[Any]) -> Grant:
         workers=raw[9],
         stamp=raw[11].decode(),
         state=state,
-        window=Window(float(raw[12]), raw[13].decode(), float(raw[14])) if float(raw[12]) else None,
+        window=_window(raw[12:_STATE]) if float(raw[12]) else None,
+    )
+
+
+def _window(raw: list[Any]) -> Window:
+    connections, cut_at, factor, ceiling, step, goal = raw
+    return Window(
+        connections=float(connections),
+        cut_at=cut_at.decode(),
+        factor=float(factor),
+        ceiling=float(ceiling) or None,
+        step=float(step),
+        goal=float(goal),
     )
 
 

@@ -91,8 +91,8 @@ class LaneShare:
         self._one_until = -math.inf
         # What the other workers have not heard yet: the hardest cut, and growth.
         self._cut = 1.0
-        self._has_grown = False
-        self._cuts = 0
+        self._has_grown = self._has_risen = False
+        self._cuts = self._raises = 0
         self._cut_at = ""
         self._count: LaneCount | None = None
         self._older: list[LaneCount] = []
@@ -214,6 +214,9 @@ class LaneShare:
             self._cut = min(self._cut, adaptive.last_factor)
         elif adaptive.window > window:
             self._has_grown = True
+        if adaptive.raises != self._raises:
+            self._raises = adaptive.raises
+            self._has_risen = True
         self.allowed = adaptive.connections
         self._ceiling = adaptive.per_second
 
@@ -238,15 +241,18 @@ class LaneShare:
 
     def tell(self, ask: Ask) -> None:
         """Put into a question what was learned since the last one."""
-        ask.window, ask.cut, ask.has_grown = self.adaptive.window, self._cut, self._has_grown
-        self._cut, self._has_grown = 1.0, False
+        adaptive = self.adaptive
+        ask.window, ask.cut, ask.has_grown = adaptive.window, self._cut, self._has_grown
+        ask.ceiling, ask.has_risen = adaptive.ceiling or 0.0, self._has_risen
+        ask.tuning = adaptive.tuning
+        self._cut, self._has_grown, self._has_risen = 1.0, False, False
 
     def tell_again(self, ask: Ask) -> None:
         """Keep what a question that got no answer said."""
         self._cut = min(self._cut, ask.cut)
 
-    def hear_window(self, window: Window) -> None:
-        """Take the window that all workers share; yield where another one had to."""
+    def hear_window(self, window: Window, workers: int) -> None:
+        """Take what all `workers` share, the rate in equal parts; yield where one had to."""
         if window.cut_at != self._cut_at:
             if self._cut_at:
                 self.adaptive.heard_of_cut(window.factor)
@@ -254,6 +260,9 @@ class LaneShare:
             self._cuts = self.adaptive.cuts
         bears = window.connections
         self.adaptive.share(min(bears, self.adaptive.window) if self.must_tell else bears)
+        if not self.must_tell:
+            ceiling = window.ceiling / workers if window.ceiling is not None else None
+            self.adaptive.share_rate(ceiling, window.step / workers, window.goal / workers)
         self.allowed = self.adaptive.connections
         self._ceiling = self.adaptive.per_second
 

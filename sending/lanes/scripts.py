@@ -35,11 +35,12 @@ return answer
 # KEYS: meter, state, epoch. ARGV: see `Ask.arguments`.
 # Answers {settling seconds, connections (-1: any), messages (-1: any), seconds until the next
 # message, openings (-1: any), hour's window, hour's count, day's window, day's count, workers that
-# want, now, stamp, window, moment of its last cut, factor of it, state…}.
+# want, now, stamp, window, moment of its last cut, factor of it, ceiling, its step, its goal,
+# state…}.
 GRANT: Final = """
 local a = {}
 for i = 2, 25 do a[i] = tonumber(ARGV[i]) end
-a[30] = tonumber(ARGV[30])
+for i = 30, 35 do a[i] = tonumber(ARGV[i]) end
 local me, mine = ARGV[1], ARGV[26]
 local lease, horizon, settle = a[2], a[3], a[4]
 local want, held, limit = a[5], a[6], a[7]
@@ -75,12 +76,13 @@ local known = mine == stamp
 
 -- Connections: max-min fair shares of those who want, by leases.
 local conns, wanting = -1, {}
-local others, changed, gone = 0, {}, {}
+local others, changed, gone, rates = 0, {}, {}, 0
 for name, value in pairs(workers) do
-  local given, until_, wants = string.match(value, '([^|]+)|([^|]+)|([^|]+)')
+  local given, until_, wants, rate = string.match(value, '([^|]+)|([^|]+)|([^|]+)|([^|]+)')
   if tonumber(until_) < now then gone[#gone + 1] = 'w:' .. name
   elseif name ~= me then
     others = others + tonumber(given)
+    rates = rates + tonumber(rate)
     if tonumber(wants) > 0 then wanting[#wanting + 1] = {name, tonumber(wants)} end
   end
 end
@@ -100,10 +102,28 @@ end
 -- one more a second at most while all is clean, cut once for a burst, whoever hears it.
 local hard, window, cut, grown = limit, tonumber(ARGV[27]), tonumber(ARGV[28]), tonumber(ARGV[29])
 local aw, ac, af = 0, tonumber(m.ac) or 0, tonumber(m.af) or 1
+-- So is the rate's ceiling that trouble leaves (`rc`, 0 for none): what the complaining worker may
+-- send after its cut, and the others' rates cut as hard. It rises by `rp` to `rg`, then it ends.
+local rc, rb, rp = tonumber(m.rc) or 0, tonumber(m.rb) or 0, tonumber(m.rp) or 0
+local rg, rs, told = tonumber(m.rg) or 0, tonumber(m.rs) or 0, a[31]
 if window > 0 and limit >= 0 then
   local before, step = tonumber(m.ab) or window, tonumber(m.as) or 0
   aw = tonumber(m.aw) or window
+  local hard_cut = cut > 0 and cut or 0.5
+  local function cut_rate(ceiling)
+    rc = math.max(a[35], ceiling)
+    rg, rs = math.max(rb * 2, rc * 2), now
+    rp = (rg - rc) / a[34]
+  end
   if cut < 1 then
+    if told > 0 and (now - ac >= a[30] or rc == 0) then
+      local all = told / hard_cut + rates
+      if rc > 0 then all = math.min(all, rc) end
+      rb = all
+      cut_rate(all * hard_cut)
+    elseif rc > 0 then
+      cut_rate(math.min(rc, rb * hard_cut))
+    end
     if now - ac >= a[30] then
       before, ac, af = aw, now, cut
       aw = aw * cut
@@ -113,6 +133,17 @@ if window > 0 and limit >= 0 then
     step = now
   elseif grown > 0 and now - step >= 1 then
     aw, step = aw + 1, now
+  end
+  if cut >= 1 and told > 0 and settling > 0 and not known then
+    -- A lost memory: the parts that the workers remember add up to what was.
+    rb = 0
+    cut_rate(rc + told)
+  elseif rc > 0 and a[32] > 0 and now - rs >= 0.9 * a[33] then
+    rc, rs = rc + rp, now
+    if rc >= rg then rc = 0 end
+  end
+  for name, value in pairs({rc = rc, rb = rb, rp = rp, rg = rg, rs = rs}) do
+    changed[#changed + 1] = name; changed[#changed + 1] = string.format('%.6f', value)
   end
   aw = math.max(1, math.min(aw, tonumber(ARGV[7])))
   for name, value in pairs({aw = aw, ac = ac, af = af, ab = before, as = step}) do
@@ -227,7 +258,8 @@ if pd >= 0 then keep = math.max(keep, (dw + 1) * 86400 - now + 60) end
 redis.call('EXPIRE', KEYS[1], math.ceil(keep))
 local answer = {string.format('%.6f', settling), conns, messages, string.format('%.6f', after),
   opens, hw, hn + hx, dw, dn + dx, count, string.format('%.6f', now), stamp,
-  string.format('%.6f', aw), string.format('%.6f', ac), string.format('%.6f', af)}
+  string.format('%.6f', aw), string.format('%.6f', ac), string.format('%.6f', af),
+  string.format('%.6f', rc), string.format('%.6f', rp), string.format('%.6f', rg)}
 for _, value in ipairs(stop) do answer[#answer + 1] = value end
 return answer
 """

@@ -3,7 +3,8 @@
 Additive increase and multiplicative decrease, as TCP does it, for connections and for the rate. A
 provider that nobody knows is met with two connections; what a provider's limits allow is never
 exceeded. One object serves one lane in one process; it knows no clock but the one it is given.
-Where several processes share a lane, `share` and `heard_of_cut` keep their objects at one.
+Where several processes share a lane, `share`, `share_rate` and `heard_of_cut` keep their objects at
+one.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ class AdaptiveConcurrency:
         self._failures = 0
         self.cuts = 0
         self.last_factor = 1.0
+        self.raises = 0
 
     @property
     def window(self) -> float:
@@ -92,6 +94,16 @@ class AdaptiveConcurrency:
         """How many messages a second may go now; None while neither limit nor trouble says."""
         bounds = [b for b in (self._limits.rate_per_second, self._ceiling) if b is not None]
         return min(bounds, default=None)
+
+    @property
+    def ceiling(self) -> float | None:
+        """The messages a second that trouble has left this process; None without trouble."""
+        return self._ceiling
+
+    @property
+    def tuning(self) -> Tuning:
+        """How carefully it goes."""
+        return self._tuning
 
     @property
     def is_slowed(self) -> bool:
@@ -145,6 +157,17 @@ class AdaptiveConcurrency:
     def share(self, window: float) -> None:
         """Go on with the window that all processes of the lane have found together."""
         self._window = max(1.0, min(window, float(self._limits.connections)))
+
+    def share_rate(self, ceiling: float | None, step: float = 0.0, goal: float = 0.0) -> None:
+        """Go on with this process's part of the rate that all of the lane have found together.
+
+        It rises by `step` at a time and is given up at `goal`, all in messages a second.
+        """
+        if ceiling is None:
+            self._ceiling = None
+            return
+        self._ceiling = self._bounded(ceiling)
+        self._ceiling_step, self._ceiling_goal = step, max(goal, self._ceiling)
 
     def heard_of_cut(self, factor: float) -> None:
         """Yield as well when another process of the lane had to; bursts are still cut once."""
@@ -209,6 +232,7 @@ class AdaptiveConcurrency:
             self._window = min(float(self._limits.connections), max(1.0, self._window) + 1.0)
         if self._ceiling is not None and now - self._rate_stepped_at >= tuning.rate_step_seconds:
             self._rate_stepped_at = now
+            self.raises += 1
             self._ceiling += self._ceiling_step
             if self._ceiling >= self._ceiling_goal:
                 self._ceiling = None

@@ -11,9 +11,12 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+import redis
 
+from esp.lib.clock import SystemClock
 from esp.stack.valkey import ValkeyServer
 from sending.engine.ports import Demand, Lane, Outcome, Refusal
+from sending.engine.shaping.adaptive import Tuning
 from sending.engine.shaping.policy import load_shaping
 from sending.lanes.grants import GrantStore
 from sending.lanes.throttle import SharedThrottle
@@ -140,6 +143,65 @@ def test_a_complaint_to_one_worker_shrinks_the_window_of_all(valkey: ValkeyServe
             await asyncio.sleep(1.2)
             assert [one._book.lanes[LANE].meter.share for one in workers] == [4, 4]
             await waiting
+
+    asyncio.run(scene())
+
+
+def ceilings(*throttles: SharedThrottle) -> list[float | None]:
+    return [one._book.lanes[LANE].adaptive.ceiling for one in throttles]
+
+
+async def busy(throttle: SharedThrottle, pause: float, seconds: float) -> None:
+    """Send for some time, one message each `pause`, without waiting for room."""
+    ends = asyncio.get_running_loop().time() + seconds
+    while asyncio.get_running_loop().time() < ends:
+        permit = await throttle.acquire(DEMAND, wait_seconds=0.0)
+        if not isinstance(permit, Refusal):
+            clean = Outcome("delivered", "body", "none/delivered", "250", SystemClock().now(), 250)
+            throttle.report(permit, clean)
+            throttle.release(permit)
+        await asyncio.sleep(pause)
+
+
+async def slowed(
+    stack: AsyncExitStack, valkey: ValkeyServer, **tuning: float
+) -> list[SharedThrottle]:
+    """Return a worker that has met a complaint while it sent much, and one that sent little."""
+    options = {"seeds": bore(16), "tuning": Tuning(**tuning)}  # type: ignore[arg-type]
+    much, little = [await worker(stack, valkey, name, **options) for name in "ab"]
+    await asyncio.gather(busy(much, 0.01, 2.0), busy(little, 0.2, 2.0))
+    await sends(much, reply("421 4.7.0 too many", 421, "4.7.0"))
+    await asyncio.gather(busy(much, 0.05, 1.2), busy(little, 0.05, 1.2))
+    return [much, little]
+
+
+def test_the_rate_that_a_complaint_leaves_is_the_lanes(valkey: ValkeyServer) -> None:
+    async def scene() -> None:
+        async with AsyncExitStack() as stack:
+            workers = await slowed(stack, valkey)
+            first, second = ceilings(*workers)
+            assert first is not None
+            assert first == second  # in equal parts, whoever sent how much and met the complaint
+            # Who comes later keeps to it as well, and takes his part from the others.
+            workers.append(await worker(stack, valkey, "c", seeds=bore(16)))
+            await asyncio.gather(*(busy(one, 0.05, 1.5) for one in workers))
+            assert ceilings(*workers) == [pytest.approx(2 * first / 3)] * 3
+            redis.Redis.from_url(valkey.url).flushall()
+            await asyncio.gather(*(busy(one, 0.05, 2.5) for one in workers))
+            assert ceilings(*workers) == [pytest.approx(2 * first / 3, rel=0.05)] * 3
+
+    asyncio.run(scene())
+
+
+def test_a_lane_that_stays_clean_is_rid_of_its_ceiling(valkey: ValkeyServer) -> None:
+    async def scene() -> None:
+        async with AsyncExitStack() as stack:
+            workers = await slowed(stack, valkey, rate_step_seconds=1.5, rate_steps=2)
+            assert None not in ceilings(*workers)
+            ends = asyncio.get_running_loop().time() + 20
+            while ceilings(*workers) != [None, None]:
+                assert asyncio.get_running_loop().time() < ends
+                await asyncio.gather(*(busy(one, 0.05, 0.5) for one in workers))
 
     asyncio.run(scene())
 
