@@ -23,6 +23,7 @@ from django.conf import settings
 from esp.lib.errors import InvalidInput
 from sending.engine.addresses import ascii_domain
 from sending.engine.mx import is_public
+from sending.routes.handshake import ended_at
 from sending.routes.providers import PROVIDERS, Provider
 
 TLS_MODES = {
@@ -235,6 +236,10 @@ def _certificate(secrets: Mapping[str, str]) -> dict[str, str]:
         x509.load_pem_x509_certificates(certificate.encode())
     except ValueError as error:
         raise InvalidInput("This is no certificate in PEM form.", field="certificate") from error
+    ends = ended_at(certificate)
+    if ends is not None:
+        text = f"This certificate ended on {ends:%-d %B %Y}."
+        raise InvalidInput(text, field="certificate")
     try:
         load_pem_private_key(key.encode(), password=None)
     except (ValueError, TypeError) as error:

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Sequence
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import dns.resolver
@@ -23,6 +24,7 @@ from sending.routes.building import (
     provider_of,
     relay_of,
 )
+from sending.routes.handshake import why_refused
 from sending.routes.http.outcomes import clean
 from sending.routes.models import Route
 from sending.routes.types import Probe, Step
@@ -34,6 +36,8 @@ _TIMEOUTS = Timeouts(
 )  # fmt: skip
 _TOTAL_SECONDS = 25.0
 _CONNECT_SECONDS = 6.0
+# Where a connection ends when the server does not like our certificate.
+_AROUND_TLS = {"connect", "tls", "greeting", "ehlo"}
 
 
 def probe(route: Route) -> Probe:
@@ -77,12 +81,24 @@ async def _probe_relay(relay: Relay) -> Probe:
                 version = opened.tls_version
                 await opened.quit()
                 return Probe(_steps(relay, None, version))
+            opened = await _explained(relay, opened, source.ehlo_name)
             return Probe(_steps(relay, opened, opened.tls_version), opened.text or opened.phase)
     except TimeoutError:
         text = "The server took too long."
         return Probe((Step(f"Connect to {relay.host}", False, text),), text)
     finally:
         await resolver.close()
+
+
+async def _explained(relay: Relay, failed: Outcome, ehlo_name: str) -> Outcome:
+    """Return the failure with the server's reason, where that is our certificate."""
+    may_be = failed.smtp_code is None and failed.phase in _AROUND_TLS and relay.tls != "never"
+    if not may_be or not failed.mx_address:
+        return failed
+    reason = await asyncio.to_thread(
+        why_refused, relay, failed.mx_address, seconds=_CONNECT_SECONDS, ehlo_name=ehlo_name
+    )
+    return replace(failed, phase="tls", text=reason) if reason else failed
 
 
 def _steps(relay: Relay, failed: Outcome | None, version: str | None) -> tuple[Step, ...]:

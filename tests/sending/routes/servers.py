@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
+import socket
 import ssl
 import threading
 import time
@@ -190,3 +192,59 @@ class Smarthost:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Demanding:
+    """A smarthost over OpenSSL's own sockets, which says by an alert what it has against a client.
+
+    (asyncio's servers just go away.) It knows EHLO, STARTTLS and QUIT; nobody gets further here.
+    """
+
+    def __init__(self, tls: ssl.SSLContext, *, implicit: bool) -> None:
+        self._tls, self._implicit = tls, implicit
+        self.commands: list[str] = []
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping = True
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+        self._thread.join()
+        self._socket.close()
+
+    _stopping = False
+
+    def _serve(self) -> None:
+        while True:
+            raw, _ = self._socket.accept()
+            if self._stopping:
+                raw.close()
+                return
+            raw.settimeout(5)
+            with raw, contextlib.suppress(OSError):
+                self._talk(raw)
+
+    def _talk(self, raw: socket.socket) -> None:
+        if not self._implicit:
+            raw.sendall(b"220 strict.test\r\n")
+            if not self._commands(raw, b"250-strict.test\r\n250 STARTTLS\r\n"):
+                return
+        with self._tls.wrap_socket(raw, server_side=True) as secure:
+            if self._implicit:
+                secure.sendall(b"220 strict.test\r\n")
+            self._commands(secure, b"250 strict.test\r\n")
+
+    def _commands(self, talk: socket.socket, hello: bytes) -> bool:
+        """Answer until STARTTLS (True) or the end."""
+        file = talk.makefile("rb")
+        for line in file:
+            verb = line.split()[0].decode().upper()
+            self.commands.append(verb)
+            if verb == "STARTTLS":
+                talk.sendall(b"220 go ahead\r\n")
+                return True
+            talk.sendall(hello if verb == "EHLO" else b"221 bye\r\n")
+        return False
