@@ -335,7 +335,9 @@ def make_deliverer(
     return Deliverer(
         resolver=resolver,
         advisor=advisor,
-        throttle=throttle or LocalThrottle(limits or LaneLimits(), clock=clock),
+        throttle=LocalThrottle(limits or LaneLimits(), clock=clock)
+        if throttle is None  # one that nobody uses is empty, and so false
+        else throttle,
         session=session,
         connector=connector,
         pool=pool,
