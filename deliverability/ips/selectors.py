@@ -34,6 +34,7 @@ __all__ = [
     "is_capped_today",
     "is_known_node",
     "nodes_with_addresses",
+    "own_addresses",
     "pool_rules_of",
     "pools_with_addresses",
     "ways_out",
@@ -191,6 +192,11 @@ def pool_rules_of(tenant_id: uuid.UUID) -> list[PoolRule]:
     with scope(tenant_id):
         rows = PoolRule.objects.select_related("pool", "domain")
         return list(rows.order_by("stream", "domain__name"))
+
+
+def own_addresses() -> frozenset[str]:
+    """Return every source IP of this system, whatever its state: mail to one would loop."""
+    return frozenset(IpAddress.objects.values_list("address", flat=True))
 
 
 def nodes_with_addresses() -> list[tuple[DeliveryNode, list[IpAddress]]]:

@@ -11,6 +11,7 @@ import gc
 import os
 import socket
 import uuid
+from collections.abc import Set
 from concurrent.futures import ThreadPoolExecutor
 
 import dns.resolver
@@ -18,6 +19,7 @@ import uvloop
 from django.conf import settings
 from django.db import close_old_connections, connection, connections
 
+from deliverability.ips.selectors import own_addresses
 from esp.kit.stopping import is_stopping
 from esp.lib.clock import AnchoredClock
 from sending.dispatch.contents import ContentUnusable
@@ -50,8 +52,11 @@ _AHEAD = 8  # times the slots: a claim's cost is mostly that of asking
 _LINGER_SECONDS = 5.0
 
 
-def mx_settings() -> MxSettings:
-    """Return the look-up settings: the configured resolvers, else the system's."""
+def mx_settings(own_addresses: Set[str] = frozenset()) -> MxSettings:
+    """Return the look-up settings: the configured resolvers, else the system's.
+
+    Mail never goes to `own_addresses`, nor to any address that is not public.
+    """
     servers = settings.DNS_RESOLVERS
     hosts = tuple(server.rsplit(":", 1)[0] for server in servers)
     port = int(servers[0].rsplit(":", 1)[1]) if servers and ":" in servers[0] else 53
@@ -61,6 +66,7 @@ def mx_settings() -> MxSettings:
         nameservers=hosts,
         port=port,
         allow_private=settings.ALLOW_PRIVATE_MX,
+        own_addresses=own_addresses,
         validates=settings.DNS_VALIDATES,
     )
 
@@ -101,11 +107,13 @@ class DeliveryWorker:
         self._deliverer: Deliverer | None = None
         self._upkeep: Upkeep | None = None
         self._avoided: dict[tuple[str, str], float] = {}
+        self._own: set[str] = set()
 
     def run_slice(self, *, seconds: float | None = None) -> SliceSummary:
         """Deliver for a slice of `seconds`; returns its counts. Raises what the engine raises."""
         self._database.submit(close_old_connections).result()
         self._database.submit(self._take_time).result()
+        self._database.submit(self._take_own_addresses).result()
         self._database.submit(self._work.finish_own).result()
         summary = self._loop.run_until_complete(
             self._slice(seconds or settings.DELIVERY_SLICE_SECONDS)
@@ -118,6 +126,16 @@ class DeliveryWorker:
         with connection.cursor() as cursor:
             cursor.execute("SELECT clock_timestamp()")
             self._clock.anchor(cursor.fetchone()[0])
+
+    def _take_own_addresses(self) -> None:
+        """Learn what is ours: a domain whose MX says so must not get its mail from us, for ever.
+
+        In a simulated internet one machine is everybody's.
+        """
+        if not settings.ALLOW_PRIVATE_MX:
+            found = own_addresses()
+            self._own.clear()
+            self._own.update(found)
 
     async def _slice(self, seconds: float) -> SliceSummary:
         deliverer, upkeep = await self._ready()
@@ -144,7 +162,7 @@ class DeliveryWorker:
             self._throttle = shared_throttle(self.name, self._clock, in_database)
             self._work.witness = Witness(self._throttle)
             self._deliverer = make_deliverer(
-                mx=mx_settings(),
+                mx=mx_settings(self._own),
                 throttle=self._work.witness,
                 session=SessionSettings(port=settings.SMTP_PORT),
                 clock=self._clock,

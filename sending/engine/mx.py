@@ -7,7 +7,7 @@ import functools
 import ipaddress
 import itertools
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,7 +44,8 @@ class MxSettings:
 
     `allow_private` lets mail go to private and loopback addresses: for the simulated internet and
     the tests only, since otherwise anybody's MX record could aim our connections at our own
-    network. `own_addresses` are never connected to: mail for ourselves by this way is a loop.
+    network. `own_addresses` are never connected to: mail for ourselves by this way is a loop. They
+    may be a set that its owner changes.
     """
 
     nameservers: tuple[str, ...]
@@ -60,7 +61,7 @@ class MxSettings:
     # RFC 2308 section 7.1: a server failure may be cached, five minutes at most.
     failure_ttl_seconds: float = 10.0
     allow_private: bool = False
-    own_addresses: frozenset[str] = frozenset()
+    own_addresses: Set[str] = frozenset()
     # The name servers check DNSSEC, and nobody can change their answers on the way to us (RFC 7672
     # section 2.1.1): only then their AD flag says anything.
     validates: bool = False
