@@ -17,6 +17,7 @@ from tenants.directory.actor import operator_actor
 from tenants.directory.models import Tenant
 from tenants.scoping.context import scope
 
+_DOUBLE_CLICK = dt.timedelta(seconds=5)
 _STREAMS = ("", "transactional", "broadcast")
 
 
@@ -60,7 +61,8 @@ def place_hold(
 ) -> SendingHold:
     """Hold a tenant's mail, one stream of it or one batch, until a time or until it is lifted.
 
-    Raises InvalidInput, and NotFound for who is no operator.
+    The same hold placed again within seconds is a double click: the first is returned. Raises
+    InvalidInput, and NotFound for who is no operator.
     """
     _require_operator(operator)
     reason = " ".join(reason.split())
@@ -73,6 +75,12 @@ def place_hold(
     if until is not None and until <= timezone.now():
         raise InvalidInput("The end must lie in the future.", field="until")
     with scope(tenant.pk):
+        same = SendingHold.objects.filter(
+            batch_ref=batch_id, stream=stream, reason=reason, rule="", lifted_at=None,
+            created_at__gte=timezone.now() - _DOUBLE_CLICK,
+        )  # fmt: skip
+        if found := same.first():
+            return found
         hold = SendingHold.objects.create(
             batch_ref=batch_id, stream=stream, reason=reason, until=until
         )

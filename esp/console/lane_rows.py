@@ -31,9 +31,9 @@ from tenants.directory.models import Tenant
 _MOST = 100
 STATES: Final = {
     "running": ("success", "Running"),
-    "slowed": ("warning", "Slowed"),
+    "slowed": ("info", "Slowed"),
     "suspended": ("error", "Suspended"),
-    "paused": ("neutral", "Paused"),
+    "paused": ("warning", "Paused"),
 }
 
 

@@ -184,8 +184,8 @@ def requeue(request: HttpRequest, lane_id: str) -> HttpResponse:
     """Make what waits in a lane due now."""
     operator = _operator(request)
     lane = access_lane(operator, lane_id)
-    _note(operator, lane, "requeue", "all that waits is due at once")
-    enqueue_on_commit(jobs.REQUEUE_LANE, lane.source_id, lane.site)
+    if _note(operator, lane, "requeue", "all that waits is due at once"):
+        enqueue_on_commit(jobs.REQUEUE_LANE, lane.source_id, lane.site)
     messages.success(request, "What waits here is tried again at once.")
     return redirect("operator-lane", lane_id=lane_id)
 
@@ -196,11 +196,12 @@ def drain(request: HttpRequest, lane_id: str) -> HttpResponse:
     """Close a lane and let what waits in it leave by other sources of its pool."""
     operator = _operator(request)
     lane = access_lane(operator, lane_id)
-    services.pause_lane(
-        operator=operator, source_id=lane.source_id, site=lane.site, reason="Draining"
-    )
-    _note(operator, lane, "drain", "what waits may leave by other sources")
-    enqueue_on_commit(jobs.REQUEUE_LANE, lane.source_id, lane.site)
+    if _note(operator, lane, "drain", "what waits may leave by other sources"):
+        if not lane.is_paused:
+            services.pause_lane(
+                operator=operator, source_id=lane.source_id, site=lane.site, reason="Draining"
+            )
+        enqueue_on_commit(jobs.REQUEUE_LANE, lane.source_id, lane.site)
     messages.success(request, "The lane takes no more; other sources of its pool take what waits.")
     return redirect("operator-lane", lane_id=lane_id)
 
@@ -215,14 +216,14 @@ def bounce(request: HttpRequest, lane_id: str) -> HttpResponse:
     if not form.is_valid():
         return _lane_page(request, lane, bounce_form=form, status=422)
     reason = form.cleaned_data["reason"]
-    _note(operator, lane, "bounce", reason)
-    enqueue_on_commit(jobs.BOUNCE_LANE, lane.source_id, lane.site, reason)
+    if _note(operator, lane, "bounce", reason):
+        enqueue_on_commit(jobs.BOUNCE_LANE, lane.source_id, lane.site, reason)
     messages.success(request, "What waits here is being ended.")
     return redirect("operator-lane", lane_id=lane_id)
 
 
-def _note(operator: User, lane: LaneState, action: str, detail: str) -> None:
-    services.note_queue_action(
+def _note(operator: User, lane: LaneState, action: str, detail: str) -> bool:
+    return services.note_queue_action(
         operator=operator, action=action, source_id=lane.source_id, site=lane.site, detail=detail
     )
 

@@ -114,7 +114,9 @@ def _lanes(rows: Sequence[LaneGauge]) -> Iterator[Metric]:
         ("connections", "Connections in use by lane.", "connections"),
         ("connections_limit", "Connections that lanes in use may have.", "connections_limit"),
     ):
-        values = {(row.source, row.site): float(getattr(row, value)) for row in rows}
+        values: dict[tuple[str, ...], float] = {
+            (row.source, row.site): float(getattr(row, value)) for row in rows
+        }
         yield gauge(f"mailwright_lane_{name}", text, ("source", "site"), values)
 
 

@@ -6,6 +6,7 @@ import datetime as dt
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from django.db import connection
 from django.utils import timezone
@@ -24,13 +25,23 @@ SAMPLE = 20_000
 class WaitGroup:
     """Messages of a batch that wait for the same reason, `is_sampled`: at least so many.
 
-    `next_attempt_at` is when the first of them is tried, None while nobody knows.
+    `next_attempt_at` is when the first of them is tried, None while nobody knows; `is_too_late`:
+    all of them are given up before.
     """
 
     count: int
     cause: Cause
     is_sampled: bool = False
     next_attempt_at: dt.datetime | None = None
+    is_too_late: bool = False
+
+
+class _Part(NamedTuple):
+    """A row of `_GROUPS`; several of them may have the same cause."""
+
+    number: int
+    due_at: dt.datetime
+    expires_at: dt.datetime
 
 
 # The words between the domain and what happened are `dispatch.verdicts`' own.
@@ -43,12 +54,12 @@ WITH waiting AS (
                 WHEN attempts = 0 THEN 'scheduled'
                 WHEN position(' could not be reached: ' IN reason) > 0 THEN 'unreachable'
                 ELSE 'receiver' END AS state,
-           CASE WHEN site = '' THEN domain ELSE site END AS place, due_at, message_id
+           CASE WHEN site = '' THEN domain ELSE site END AS place, due_at, message_id, expires_at
     FROM sending_queueentry WHERE batch_id = %(batch)s LIMIT %(sample)s
 )
 SELECT state, CASE WHEN state IN ('leased', 'lease-ended', 'next', 'scheduled') THEN ''
                    ELSE place END AS place,
-       count(*), min(due_at), (array_agg(message_id ORDER BY due_at))[1]
+       count(*), min(due_at), max(expires_at), (array_agg(message_id ORDER BY due_at))[1]
 FROM waiting GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 12
 """
 _PLAIN = {
@@ -76,14 +87,16 @@ def waits_of(batch: Batch, *, now: dt.datetime | None = None) -> list[WaitGroup]
     is_sampled = total >= SAMPLE
     everywhere = tuple(_batch_causes(batch, now))
     groups = [WaitGroup(total, cause, is_sampled, next_try((cause,), now)) for cause in everywhere]
-    by_cause: dict[Cause, list[tuple[int, dt.datetime]]] = {}
-    for state, place, count, due_at, example in rows:
+    by_cause: dict[Cause, list[_Part]] = {}
+    for state, place, count, due_at, expires_at, example in rows:
         cause = _group_cause(state, place, example, now)
-        by_cause.setdefault(cause, []).append((count, due_at))
+        by_cause.setdefault(cause, []).append(_Part(count, due_at, expires_at))
     for cause, parts in by_cause.items():
-        first = max(now, min(due_at for _, due_at in parts))
+        first = max(now, min(part.due_at for part in parts))
         at = None if cause.code == "leased" else next_try((*everywhere, cause), first)
-        groups.append(WaitGroup(sum(count for count, _ in parts), cause, is_sampled, at))
+        is_late = at is not None and at > max(now, *(part.expires_at for part in parts))
+        count = sum(part.number for part in parts)
+        groups.append(WaitGroup(count, cause, is_sampled, None if is_late else at, is_late))
     return groups
 
 

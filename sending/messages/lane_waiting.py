@@ -6,6 +6,7 @@ import datetime as dt
 import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 from django.db import connection
 
@@ -77,7 +78,13 @@ def count_lanes(
 
     With `site` of that one lane only.
     """
-    asked = {"now": now, "site": site, "source": source_id, "most": MOST, "known": list(known)}
+    asked: dict[str, Any] = {
+        "now": now,
+        "site": site,
+        "source": source_id,
+        "most": MOST,
+        "known": list(known),
+    }
     parts, sums = [], []
     with connection.cursor() as cursor:
         cursor.execute(_PARTS, asked)

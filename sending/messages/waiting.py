@@ -19,11 +19,12 @@ class Wait:
     """Why a message waits. Any of `causes` alone would hold it; the strongest comes first.
 
     `next_attempt_at` is None while it is being tried, and while something holds it whose end nobody
-    knows.
+    knows, and where the message is given up before.
     """
 
     causes: tuple[Cause, ...]
     next_attempt_at: dt.datetime | None
+    is_too_late: bool
     expires_at: dt.datetime
     attempts: int
     last_reply: str
@@ -39,6 +40,8 @@ class Wait:
         if self.is_next_said:
             assert self.next_attempt_at is not None
             text = f"{text} The next attempt is at {moment(self.next_attempt_at)}."
+        if self.is_too_late:
+            text = f"{text} The message is given up before, at {moment(self.expires_at)}."
         return text
 
     @property
@@ -72,17 +75,19 @@ def wait_of(
         return None
     now = now or timezone.now()
     causes = tuple(causes_of(message, entry, batch, now))
-    is_under_way = entry is None or bool(entry.worker and entry.due_at > now)
+    next_at = None
+    if entry is not None and not (entry.worker and entry.due_at > now):
+        next_at = next_try(causes, max(entry.due_at, now))
+    is_too_late = next_at is not None and next_at > max(message.expires_at, now)
     return Wait(
         causes=causes,
-        next_attempt_at=None if is_under_way or entry is None else next_try(
-            causes, max(entry.due_at, now)
-        ),
+        next_attempt_at=None if is_too_late else next_at,
+        is_too_late=is_too_late,
         expires_at=message.expires_at,
         attempts=message.attempts,
         last_reply=message.last_reply,
         site=(entry.site if entry else "") or message.site,
-    )  # fmt: skip
+    )
 
 
 def next_try(causes: tuple[Cause, ...], due_at: dt.datetime) -> dt.datetime | None:

@@ -57,9 +57,11 @@ def percent(part: float | None, whole: float | None) -> str:
 
 @register.filter
 def duration(seconds: float | None) -> str:
-    """Return seconds in the unit that people read: "0.4 ms", "85 ms", "2.3 s", "4 min", "3 h"."""
+    """Return seconds in the unit that people read: "< 0.1 ms", "85 ms", "2.3 s", "4 min", "3 h"."""
     if seconds is None:
         return "–"
+    if seconds < 0.0001:
+        return "< 0.1 ms"
     if seconds < 1:
         return f"{seconds * 1000:.1f} ms" if seconds < 0.01 else f"{seconds * 1000:.0f} ms"
     if seconds < 120:

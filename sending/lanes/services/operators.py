@@ -5,6 +5,7 @@ It reaches every worker within ten seconds, when they load limits and closed lan
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import math
 import uuid
@@ -39,6 +40,7 @@ _MOST = {
     "per_hour": 1_000_000_000,
     "per_day": 2_000_000_000,
 }
+_DOUBLE_CLICK = dt.timedelta(seconds=5)
 _ONLY_LANES = ("messages_per_connection", "connections_per_minute")
 _NAMES = {
     "connections": "connections",
@@ -144,12 +146,24 @@ def forget_reactions(source_id: str, site: str) -> None:
 
 def note_queue_action(
     *, operator: User, action: str, source_id: str, site: str, detail: str
-) -> None:
-    """Leave the audit lines of what was done with the messages of a lane."""
+) -> bool:
+    """Leave the audit lines of what was done with the messages of a lane.
+
+    Returns whether it is to be done: the same by the same person within seconds is a double click.
+    """
     _require_operator(operator)
     with transaction.atomic():
+        # Two clicks at once: the second waits for the first, and then sees its line.
+        list(LaneState.objects.select_for_update().filter(source_id=source_id, site=site))
+        again = ShapingAction.objects.filter(
+            source_id=source_id, site=site, action=action[:20], title=detail[:200],
+            actor=operator.email, at__gte=timezone.now() - _DOUBLE_CLICK,
+        )  # fmt: skip
+        if again.exists():
+            return False
         _note_lane(operator, action, source_id, site, detail)
         _record(operator, f"lanes.{action}", _name(source_id, site), detail=detail[:300])
+    return True
 
 
 def clean_key(scope: str, key: str) -> str:

@@ -70,4 +70,6 @@ class Command(BaseCommand):
                 more = " or more" if group.is_sampled else ""
                 next_at = group.next_attempt_at
                 again = f" Next attempt: {moment(next_at)}." if next_at is not None else ""
+                if group.is_too_late:
+                    again = " They are given up before."
                 self.stdout.write(f"{group.count}{more}: {group.cause.text}{again}")

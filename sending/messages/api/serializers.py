@@ -316,6 +316,9 @@ class WaitOut(_ReadOnly):
         allow_null=True,
         help_text="Null while it is under way, and while nobody knows when what holds it ends.",
     )
+    is_too_late = serializers.BooleanField(
+        help_text="What holds it ends only after `expires_at`: it is given up before."
+    )
     expires_at = serializers.DateTimeField()
 
 
@@ -328,6 +331,7 @@ class WaitGroupOut(_ReadOnly):
     next_attempt_at = serializers.DateTimeField(
         allow_null=True, help_text="When the first of them is tried; null while nobody knows."
     )
+    is_too_late = serializers.BooleanField(help_text="All of them are given up before.")
 
 
 class BatchWaitOut(_ReadOnly):
@@ -403,6 +407,7 @@ def wait_body(wait: Wait | None) -> dict[str, Any] | None:
     return {
         "causes": [cause_body(cause) for cause in wait.causes],
         "next_attempt_at": wait.next_attempt_at,
+        "is_too_late": wait.is_too_late,
         "expires_at": wait.expires_at,
     }
 
@@ -414,6 +419,7 @@ def group_body(group: WaitGroup) -> dict[str, Any]:
         "is_sampled": group.is_sampled,
         "cause": cause_body(group.cause),
         "next_attempt_at": group.next_attempt_at,
+        "is_too_late": group.is_too_late,
     }
 
 

@@ -65,6 +65,14 @@ def test_an_operator_holds_a_tenants_mail_and_lifts_it(operator: Client, cast: C
     assert [verb for verb in verbs if verb.startswith("holds")] == ["holds.place", "holds.lift"]
 
 
+def test_a_double_click_places_one_hold(operator: Client, cast: Cast) -> None:
+    values = {"tenant": cast.acme.public_id, "hours": "4", "reason": "Complaints"}
+    for _ in range(2):
+        assert operator.post(PAGE, values).status_code == 302
+    assert SendingHold.unscoped.count() == 1
+    assert AuditEntry.unscoped.filter(action="holds.place").count() == 1
+
+
 def test_one_campaign_is_held(operator: Client, cast: Cast) -> None:
     batch = make.batch(cast.acme)
     campaign = make.campaign(cast.acme, batch=batch)

@@ -8,12 +8,13 @@ from functools import partial
 import pytest
 from django.test import Client
 
-from esp.console import jobs, tasks
+from esp.console import jobs, lane_views, tasks
 from esp.console.lane_queue import bounce_chunk, requeue_chunk
 from esp.console.lane_rows import lane_rows
 from sending.events.models import Event
 from sending.lanes.models import LaneState, LimitOverride, ShapingAction
 from sending.messages.models import Message, QueueEntry
+from tenants.audit.models import AuditEntry
 from tests import make
 from tests.cast import Cast
 
@@ -104,10 +105,56 @@ def test_a_suspension_is_lifted_only_where_there_is_one(operator: Client, lane: 
     assert lane.suspended_until is None
 
 
-@pytest.mark.parametrize("verb", ["requeue", "drain"])
-def test_queue_actions_leave_a_line(operator: Client, lane: LaneState, verb: str) -> None:
-    assert operator.post(page(lane, verb)).status_code == 302
-    assert ShapingAction.objects.filter(action=verb, actor="olga@mailwright.test").exists()
+# Verb: the state that it needs, what is posted, and the job that it starts.
+_REST = NOW + dt.timedelta(hours=1)
+ACTIONS: dict[str, tuple[dict[str, object], dict[str, str], str]] = {
+    "pause": ({}, {"pause-reason": "Their outage"}, ""),
+    "resume": ({"is_paused": True}, {}, jobs.REQUEUE_LANE),
+    "lift": ({"suspended_until": _REST}, {}, jobs.REQUEUE_LANE),
+    "requeue": ({}, {}, jobs.REQUEUE_LANE),
+    "drain": ({}, {}, jobs.REQUEUE_LANE),
+    "bounce": ({}, {"bounce-reason": "A spam run"}, jobs.BOUNCE_LANE),
+}
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The jobs that the pages start."""
+    found: list[str] = []
+    monkeypatch.setattr(lane_views, "enqueue_on_commit", lambda name, *_: found.append(name))
+    return found
+
+
+@pytest.mark.parametrize("verb", ACTIONS)
+def test_an_action_is_done_once_and_audited_however_often_it_is_clicked(
+    operator: Client, lane: LaneState, started: list[str], verb: str
+) -> None:
+    state, values, job = ACTIONS[verb]
+    LaneState.objects.update(**state)
+    assert operator.post(page(lane, verb), values).status_code == 302
+    second = operator.post(page(lane, verb), values)
+    assert second.status_code in (302, 409)
+    assert started == ([job] if job else [])
+    (line,) = ShapingAction.objects.filter(action=verb)
+    assert line.actor == "olga@mailwright.test"
+    (entry,) = AuditEntry.unscoped.filter(action=f"lanes.{verb}")
+    assert "olga@mailwright.test" in entry.actor_label
+    assert entry.target == "unbound to google"
+    assert entry.at >= NOW
+    lane.refresh_from_db()
+    assert lane.is_paused == (verb in ("pause", "drain"))
+
+
+@pytest.mark.parametrize("verb", ACTIONS)
+def test_who_is_no_operator_does_nothing_in_a_lane(
+    alice: Client, visitor: Client, lane: LaneState, started: list[str], verb: str
+) -> None:
+    state, values, _ = ACTIONS[verb]
+    LaneState.objects.update(**state)
+    assert alice.post(page(lane, verb), values).status_code == 404
+    assert visitor.post(page(lane, verb), values).status_code in (302, 404)
+    assert (started, ShapingAction.objects.count()) == ([], 0)
+    assert LaneState.objects.filter(**state).exists()
 
 
 def test_ending_what_waits_needs_a_reason(operator: Client, lane: LaneState) -> None:

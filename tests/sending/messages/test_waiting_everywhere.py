@@ -315,3 +315,19 @@ def test_what_ends_later_than_the_queue_says_moves_the_next_try(world: World) ->
     causes = shown["waiting"]["causes"]
     assert [one["code"] for one in causes] == ["held", "receiver"]
     assert shown["waiting"]["next_attempt_at"] == causes[0]["until"]
+
+
+def test_a_message_that_is_given_up_before_has_no_next_try(world: World, alice: Client) -> None:
+    suspended_lane(world)
+    soon = timezone.now() + HOUR / 2
+    Message.unscoped.update(expires_at=soon)
+    QueueEntry.objects.update(expires_at=soon)
+    acme = make.api(world.cast.acme)
+    shown = acme.get(f"/api/v1/messages/{world.message.public_id}").json()["waiting"]
+    assert (shown["next_attempt_at"], shown["is_too_late"]) == (None, True)
+    page = alice.get(f"/developers/messages/{world.message.public_id}").content.decode()
+    assert "The message is given up before, at" in page
+    assert "is given up before, at" in terminal(world.message.public_id)
+    (group,) = acme.get(f"/api/v1/batches/{world.batch.public_id}/waiting").json()["groups"]
+    assert (group["next_attempt_at"], group["is_too_late"]) == (None, True)
+    assert "They are given up before." in terminal(world.batch.public_id)
