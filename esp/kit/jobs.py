@@ -16,10 +16,21 @@ from django.db import transaction
 log = logging.getLogger(__name__)
 
 
-def enqueue_now(name: str, *args: Any, countdown: float | None = None) -> None:
-    """Wake the worker of job `name`; a broker that is away is logged, never raised."""
+def enqueue_now(
+    name: str,
+    *args: Any,
+    countdown: float | None = None,
+    queue: str | None = None,
+    expires: float | None = None,
+) -> None:
+    """Wake the worker of job `name`; a broker that is away is logged, never raised.
+
+    `queue` stands in for the job's own one; after `expires` seconds nobody takes the job any more.
+    """
     try:
-        current_app.send_task(name, args=args, countdown=countdown, retry=False)
+        current_app.send_task(
+            name, args=args, countdown=countdown, queue=queue, expires=expires, retry=False
+        )
     except Exception as error:  # any broker error: the sweep finds the work
         log.warning("the broker did not take the job %s: %s", name, error)
 

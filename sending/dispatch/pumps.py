@@ -1,8 +1,8 @@
 """How many delivery tasks go round: each keeps itself going while there is work.
 
 A pump is a task that starts itself again after its slice. Valkey counts the live ones (their last
-sign of life), so that the scheduler adds only as many as are missing; losing the count costs a few
-superfluous tasks, which end when the queue is empty.
+sign of life) of each node, so that the scheduler adds only as many as are missing there; losing the
+count costs a few superfluous tasks, which end when the queue is empty.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import cast
 
 import redis
 
+from deliverability.ips.nodes import this_node
 from esp.kit.valkey import client
 
 log = logging.getLogger(__name__)
@@ -41,10 +42,14 @@ def _key(stream: str) -> str:
     return f"mw:pumps:{stream}"
 
 
+def _name(worker: str) -> str:
+    return f"{worker}@{this_node()}"
+
+
 def beat(stream: str, worker: str, *, seconds: float = 0.0) -> None:
-    """Note that the pump in `worker` lives, for a slice of `seconds` to come."""
+    """Note that the pump in `worker` lives on this node, for a slice of `seconds` to come."""
     try:
-        client().zadd(_key(stream), {worker: time.time() + seconds})
+        client().zadd(_key(stream), {_name(worker): time.time() + seconds})
     except redis.RedisError as error:
         log.warning("a pump could not report: %s", error)
 
@@ -52,15 +57,16 @@ def beat(stream: str, worker: str, *, seconds: float = 0.0) -> None:
 def end(stream: str, worker: str) -> None:
     """Note that the pump in `worker` has stopped."""
     try:
-        client().zrem(_key(stream), worker)
+        client().zrem(_key(stream), _name(worker))
     except redis.RedisError as error:
         log.warning("a pump could not sign off: %s", error)
 
 
-def alive(stream: str) -> int:
-    """Return how many pumps gave a sign of life lately; 0 when Valkey does not answer.
+def alive(stream: str, node: str = "") -> int:
+    """Return how many pumps of `node`, or of all nodes, gave a sign of life lately.
 
-    Pumps of killed processes on this machine do not count; those of others are waited for.
+    0 when Valkey does not answer. Pumps of killed processes on this machine do not count; those of
+    others are waited for.
     """
     try:
         connection = client()
@@ -69,7 +75,8 @@ def alive(stream: str) -> int:
         dead = [name for name in names if _is_dead(name.decode())]
         if dead:
             connection.zrem(_key(stream), *dead)
-        return len(names) - len(dead)
+        live = [name.decode().partition("@")[2] for name in set(names) - set(dead)]
+        return live.count(node) if node else len(live)
     except redis.RedisError as error:
         log.warning("the pumps cannot be counted: %s", error)
         return 0

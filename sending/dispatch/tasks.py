@@ -13,13 +13,15 @@ from django.utils import timezone
 from esp.kit.jobs import enqueue_now
 from esp.kit.partitions import ensure_partitions
 from esp.kit.stopping import is_stopping
-from sending.dispatch import jobs, pumps
+from sending.dispatch import jobs, posts, pumps
 from sending.dispatch.claims import has_due
 from sending.dispatch.results import expire_overdue
 from sending.dispatch.worker import DeliveryWorker
 
 # Where all run on one machine, a receipt goes before a newsletter.
 _BROADCAST_NICE = 5
+# What no worker has taken by then is started anew, if there is still need of it.
+_TAKE_SECONDS = 30.0
 
 
 @lru_cache(maxsize=2)
@@ -38,7 +40,8 @@ def _deliver(stream: str) -> None:
     if summary.is_idle or is_stopping():
         pumps.end(stream, worker.name)
     if not summary.is_idle:
-        enqueue_now(jobs.DELIVER[stream])  # while we stop, too: it wakes whoever comes next
+        # While we stop, too: it wakes whoever comes next.
+        enqueue_now(jobs.DELIVER[stream], queue=posts.own_queue(stream))
 
 
 @shared_task(name=jobs.DELIVER_TRANSACTIONAL)
@@ -55,12 +58,15 @@ def deliver_broadcast() -> None:
 
 @shared_task(name=jobs.WAKE)
 def wake() -> None:
-    """Start the delivery tasks that are missing for due messages."""
+    """Start the delivery tasks that are missing for due messages, on each node its own."""
     now = timezone.now()
     for stream, job in jobs.DELIVER.items():
-        if has_due(stream, now):
-            for _ in range(settings.DELIVERY_PUMPS - pumps.alive(stream)):
-                enqueue_now(job)
+        if not has_due(stream, now):
+            continue
+        wanted = posts.processes_by_node(stream) or {"": settings.DELIVERY_PUMPS}
+        for node, processes in wanted.items():
+            for _ in range(processes - pumps.alive(stream, node)):
+                enqueue_now(job, queue=posts.queue_of(stream, node), expires=_TAKE_SECONDS)
 
 
 @shared_task(name=jobs.EXPIRE)

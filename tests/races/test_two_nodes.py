@@ -17,7 +17,9 @@ from django.conf import settings
 from django.db import connection
 
 from deliverability.ips.models import DeliveryNode, IpAddress, IpPool
+from esp.kit.valkey import client
 from esp.simulator.client import LedgerFact
+from sending.dispatch import posts, pumps, tasks
 from sending.events.models import Attempt
 from sending.lanes.models import LimitOverride
 from sending.messages.models import Batch, Message, QueueEntry
@@ -33,6 +35,7 @@ _OF_A, _OF_B = "127.0.2.1", "127.0.2.2"
 _PER_SECOND = 10.0
 _LEASE_SECONDS = 6
 _DEAD_SECONDS = 5
+_PROCESSES = {"a": 1, "b": 2}
 
 _NODE = f"""
 import time
@@ -62,30 +65,36 @@ class Nodes:
         for name in names:
             self._spawn(name)
         for name in names:
-            out = self.running[name].stdout
-            assert out is not None
-            assert out.readline().strip() == "ready"
+            self._wait_for(name)
         self.until(lambda: min(map(_seen, names)) > before, "no sign of life")
 
     def _spawn(self, name: str) -> None:
-        url = os.environ["OWNER_DATABASE_URL"]
-        database = url.rpartition("/")[0] + "/" + str(connection.settings_dict["NAME"])
         self.running[name] = subprocess.Popen(
             [sys.executable, "-c", _NODE],
             cwd=Path(__file__).parents[2],
-            env={
-                **os.environ,
-                "DJANGO_SETTINGS_MODULE": "esp.settings",
-                "OWNER_DATABASE_URL": database,
-                "SMTP_PORT": str(settings.SMTP_PORT),
-                "DNS_RESOLVERS": ",".join(settings.DNS_RESOLVERS),
-                "DELIVERY_NODE": name,
-                "DELIVERY_NODE_DEAD_SECONDS": str(_DEAD_SECONDS),
-                "DATA_DIR": str(self.folder / name),  # another machine's disk
-            },
+            env=self._environment(name),
             stdout=subprocess.PIPE,
             text=True,
         )
+
+    def _wait_for(self, name: str) -> None:
+        out = self.running[name].stdout
+        assert out is not None
+        assert out.readline().strip() == "ready"
+
+    def _environment(self, name: str) -> dict[str, str]:
+        url = os.environ["OWNER_DATABASE_URL"]
+        database = url.rpartition("/")[0] + "/" + str(connection.settings_dict["NAME"])
+        return {
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "esp.settings",
+            "OWNER_DATABASE_URL": database,
+            "SMTP_PORT": str(settings.SMTP_PORT),
+            "DNS_RESOLVERS": ",".join(settings.DNS_RESOLVERS),
+            "DELIVERY_NODE": name,
+            "DELIVERY_NODE_DEAD_SECONDS": str(_DEAD_SECONDS),
+            "DATA_DIR": str(self.folder / name),  # another machine's disk
+        }
 
     def until(self, what: Callable[[], bool], otherwise: str, *, seconds: float = 60.0) -> None:
         """Wait until `what` is so, while the nodes go on running."""
@@ -217,3 +226,53 @@ def test_mail_of_a_killed_node_waits_with_the_reason_where_its_pool_says_so(
     assert set(statuses(of_acme).values()) == {"delivered"}
     assert set(sources(of_acme)) == {_OF_B}
     assert_limit_held(delivered(world))
+
+
+class CeleryNodes(Nodes):
+    """Nodes whose workers are Celery's, as production runs them: tasks start their slices."""
+
+    def _spawn(self, name: str) -> None:
+        self.running[name] = subprocess.Popen(
+            [sys.executable, "-m", "celery", "-A", "esp.celery", "worker", "-Q", "broadcast",
+             "-c", str(_PROCESSES[name]), "-n", f"broadcast@{name}", "-l", "ERROR",
+             "--without-gossip", "--without-mingle"],
+            cwd=Path(__file__).parents[2], env=self._environment(name), text=True,
+            stdout=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+
+    def _wait_for(self, name: str) -> None:
+        def is_there() -> bool:
+            return posts.processes_by_node("broadcast").get(name) == _PROCESSES[name]
+
+        self.until(is_there, f"the node {name} serves no queue", seconds=150)
+
+    def kill(self, name: str) -> None:
+        """Let a node die, with the processes that Celery has forked."""
+        process = self.running.pop(name)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+@pytest.fixture
+def celery_nodes(world: World, tmp_path: Path) -> Iterator[CeleryNodes]:
+    keys = ("mw:pumps:broadcast", "mw:posts:broadcast", "broadcast", "broadcast@a", "broadcast@b")
+    client().delete(*keys)
+    nodes = CeleryNodes(tmp_path)
+    yield nodes
+    for name in list(nodes.running):
+        nodes.kill(name)
+    client().delete(*keys)
+
+
+def test_a_new_message_starts_on_the_node_whose_address_it_leaves_from(
+    world: World, globex: World, celery_nodes: CeleryNodes
+) -> None:
+    split(world, overflow="never")
+    LimitOverride.objects.all().delete()  # nothing but the wrong node may hold it up
+    celery_nodes.start("a", "b")
+    for number in range(4):
+        batch = queue(globex, people(f"bea{number}", 1))
+        tasks.wake()  # once: each node gets a task, and only a's can do anything with its own
+        celery_nodes.until(lambda batch=batch: not left(batch), "it was not started")  # type: ignore[misc]
+        assert set(sources(batch)) == {_OF_A}
+        celery_nodes.until(lambda: pumps.alive("broadcast") == 0, "the pumps go on")

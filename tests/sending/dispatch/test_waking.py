@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -14,7 +15,7 @@ from pytest_django import Settings
 
 from esp.kit import valkey
 from esp.kit.partitions import ensure_partitions
-from sending.dispatch import jobs, pumps, tasks
+from sending.dispatch import jobs, posts, pumps, tasks
 from sending.dispatch.claims import claim
 from sending.messages.models import Batch, Message, QueueEntry
 from tests import make
@@ -28,7 +29,10 @@ def nothing_known(settings: Settings) -> Iterator[None]:
 
     def forget() -> None:
         try:
-            valkey.client().delete(*(f"mw:pumps:{stream}" for stream in jobs.DELIVER))
+            names = [
+                f"mw:{kind}:{stream}" for kind in ("pumps", "posts") for stream in jobs.DELIVER
+            ]
+            valkey.client().delete(*names)
         except redis.RedisError:
             valkey.client.cache_clear()
 
@@ -41,7 +45,7 @@ def nothing_known(settings: Settings) -> Iterator[None]:
 def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the jobs that were sent to the broker."""
     names: list[str] = []
-    monkeypatch.setattr(tasks, "enqueue_now", names.append)
+    monkeypatch.setattr(tasks, "enqueue_now", lambda name, **_: names.append(name))
     return names
 
 
@@ -78,6 +82,33 @@ def test_only_what_is_missing_is_started(cast: Cast, started: list[str]) -> None
     pumps.beat("broadcast", "two", seconds=20)
     tasks.wake()
     assert len(started) == 1
+
+
+def test_each_node_gets_its_own_pumps(
+    cast: Cast, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+    monkeypatch.setattr(tasks, "enqueue_now", lambda name, *, queue, **_: sent.append(queue))
+    for node, worker, processes in (("a", "w1", 2), ("a", "w2", 1), ("b", "w1", 2)):
+        settings.DELIVERY_NODE = node
+        posts.announce("broadcast", worker=worker, processes=processes)
+    pumps.beat("broadcast", "one", seconds=20)
+    queue(cast, "broadcast")
+    tasks.wake()
+    assert sorted(sent) == ["broadcast@a"] * 3 + ["broadcast@b"]
+    posts.withdraw("broadcast", worker="w1", processes=2)
+    assert posts.processes_by_node("broadcast") == {"a": 3}
+    assert pumps.alive("broadcast", "a") == 0
+    assert pumps.alive("broadcast") == 1
+
+
+def test_a_node_whose_workers_are_silent_gets_no_tasks(cast: Cast, started: list[str]) -> None:
+    posts.announce("broadcast", worker="w", processes=9)
+    name = valkey.client().zrange("mw:posts:broadcast", 0, -1)[0]
+    valkey.client().zadd("mw:posts:broadcast", {name: time.time() - 60})
+    queue(cast, "broadcast")
+    tasks.wake()
+    assert started == [jobs.DELIVER_BROADCAST] * 2  # by the shared queue
 
 
 def test_a_pump_without_a_sign_of_life_is_replaced(cast: Cast, started: list[str]) -> None:
