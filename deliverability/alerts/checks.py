@@ -51,3 +51,12 @@ def check_notes() -> list[CheckNote]:
         age = (timezone.now() - kept["at"]).total_seconds()
         notes.append(CheckNote(label, kept["text"], kept["at"], age > SILENT_SECONDS))
     return notes
+
+
+def seconds_since_check(name: str) -> float:
+    """Return for how long the check `name` has said nothing; infinite where its note is lost."""
+    try:
+        kept = cache.get(_KEY.format(name=name))
+    except RedisError:
+        kept = None
+    return float("inf") if kept is None else (timezone.now() - kept["at"]).total_seconds()

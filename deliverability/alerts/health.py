@@ -1,4 +1,4 @@
-"""Is what we stand on well? PostgreSQL, Valkey, DNS and the clock, each with an alert of its own.
+"""Is what we stand on well? PostgreSQL, Valkey, DNS, the clock and the jobs, each with its alert.
 
 Runs in a thread of the scheduler, not as a job: a job would need the very servers that it is to
 miss. Each check looks, raises or closes its alerts, and never raises itself.
@@ -22,7 +22,7 @@ import redis
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection, transaction
 
-from deliverability.alerts.checks import note_check
+from deliverability.alerts.checks import SILENT_SECONDS, note_check, seconds_since_check
 from deliverability.alerts.services import close_unseen, record_remembered, settle_alert
 from esp.kit import pauses
 from esp.kit.valkey import client
@@ -47,6 +47,7 @@ class Watch:
     valkey_run_id: str = ""
     is_full: bool = False
     looked_for_room_at: float = float("-inf")
+    began_at: float = field(default_factory=time.monotonic)
     problems: list[str] = field(default_factory=list)
 
     def look(self) -> list[str]:
@@ -55,6 +56,7 @@ class Watch:
         self._look_at_valkey()
         self._look_at_postgres()
         self._look_at_dns()
+        self._look_at_jobs()
         said = ", ".join(self.problems) or "PostgreSQL, Valkey, DNS and the clock are well"
         note_check("servers", said)
         return self.problems
@@ -85,7 +87,8 @@ class Watch:
             bool(error),
             "valkey-down",
             "Valkey does not answer: no new deliveries start.",
-            f"{error}\nNothing is lost. Workers go on by themselves once it is back.",
+            f"{error}\nNothing is lost: the API accepts, and mail waits in PostgreSQL. Look at the "
+            "process and its log; restarting it is safe. All goes on by itself within a minute.",
         )
         if error:
             return
@@ -93,14 +96,23 @@ class Watch:
             is_refusing or share >= _FULL_SHARE,
             "valkey-full",
             "Valkey's memory is full." if is_refusing else "Valkey's memory is nearly full.",
-            f"{share:.0%} of maxmemory is used. Give it more, or see which keys grow.",
+            f"{share:.0%} of maxmemory is used. Raise maxmemory (`CONFIG SET maxmemory`), or see "
+            "which keys grow (`valkey-cli --bigkeys`). Restarting it is safe. "
+            + (
+                "Jobs and wake-ups are lost until then, and each worker keeps to its own part of "
+                "the limits; sweeps find what was lost."
+                if is_refusing
+                else "Nothing has been refused yet."
+            ),
             is_critical=is_refusing,
         )
         self._settle(
             seconds > _SLOW_VALKEY_SECONDS,
             "valkey-slow",
             "Valkey answers slowly: deliveries wait for their share of limits.",
-            f"{seconds * 1000:.0f} ms for one answer.",
+            f"{seconds * 1000:.0f} ms for one answer. Is its machine overloaded or swapping, or "
+            "the network slow? Mail goes on, slower; above half a second each worker keeps to its "
+            "own part of the limits.",
             is_critical=False,
         )
         if self.valkey_run_id and run_id != self.valkey_run_id:
@@ -108,7 +120,8 @@ class Watch:
                 True,
                 "valkey-restarted",
                 "Valkey was restarted: shares of limits begin anew.",
-                "Buckets start empty, and counts of the hour and day come from PostgreSQL.",
+                "Nothing to do: buckets start empty, counts of the hour and day come from "
+                "PostgreSQL. If nobody restarted it, its log says why it fell.",
                 is_critical=False,
             )
         self.valkey_run_id = run_id
@@ -133,7 +146,9 @@ class Watch:
             bool(error),
             "postgres-down",
             "PostgreSQL cannot be used: nothing is accepted and nothing is sent.",
-            f"{error}\nThe API answers 503 with Retry-After. Work goes on by itself afterwards.",
+            f"{error}\nLook at its process, log, disk and connections. The API answers 503 with "
+            "Retry-After; deliveries under way are kept in the workers' journals, so leave their "
+            "DATA_DIR alone. All goes on by itself afterwards.",
         )
         if error:
             return
@@ -141,7 +156,8 @@ class Watch:
             is_read_only,
             "postgres-read-only",
             "PostgreSQL takes no writes: nothing is accepted and nothing is sent.",
-            "It is a standby, or default_transaction_read_only is on. The API answers 503.",
+            "It is a standby (has it failed over?), or default_transaction_read_only is on. The "
+            "API answers 503 with Retry-After. All goes on by itself once it takes writes.",
         )
         if is_read_only:
             return
@@ -149,13 +165,16 @@ class Watch:
             self._finds_no_room(),
             "postgres-full",
             "PostgreSQL's disk is full: nothing is accepted and nothing is sent.",
-            "Make room on it. The API answers 503; work goes on by itself afterwards.",
+            "Make room on its disk (old logs, WAL of a stuck replication slot), or enlarge it; "
+            "delete nothing inside its data folder. The API answers 503 with Retry-After. All goes "
+            "on by itself afterwards.",
         )
         self._settle(
             seconds > _SLOW_POSTGRES_SECONDS,
             "postgres-slow",
-            "PostgreSQL answers slowly.",
-            f"{seconds:.1f} s for the simplest question. See its locks, disk and connections.",
+            "PostgreSQL answers slowly: accepting and sending are slow, too.",
+            f"{seconds:.1f} s for the simplest question. See its locks (pg_stat_activity), disk "
+            "and connections. Nothing is lost, and nothing need be restarted.",
             is_critical=False,
         )
         self._settle(
@@ -163,8 +182,8 @@ class Watch:
             "clock-wrong",
             f"The clock of {socket.gethostname()} is {abs(skew):.0f} s "
             f"{'ahead of' if skew > 0 else 'behind'} PostgreSQL's.",
-            "Leases go by PostgreSQL's clock, so nothing is doubled; schedules may be early or "
-            "late. Set the clock (NTP).",
+            "Set the clock (NTP); of the two, the wrong one. Workers go by PostgreSQL's, so "
+            "nothing is doubled; scheduled mail and expiry may be early or late by as much.",
         )
         try:
             record_remembered()
@@ -187,9 +206,36 @@ class Watch:
             bool(silent),
             "dns-down",
             "No name server answers: deliveries pause." if is_gone else "A name server is silent.",
-            f"Silent: {', '.join(silent)}.\nWaiting mail keeps its tries; it goes on by itself.",
+            f"Silent: {', '.join(silent)}. "
+            + (
+                "No try is used up meanwhile; mail goes on by itself with the first answer. Look "
+                "at the resolvers, and at the way to them; DNS_RESOLVERS names others."
+                if is_gone
+                else "The others answer, so mail goes on. Mend it, or take it out of DNS_RESOLVERS."
+            ),
             is_critical=is_gone,
         )
+
+    # -- jobs ----------------------------------------------------------------------------------
+
+    def _look_at_jobs(self) -> None:
+        """Tell whether the sweeps run: the queue check says something every minute."""
+        if self.is_down("valkey-down", "postgres-down", "postgres-read-only", "postgres-full"):
+            self.began_at = time.monotonic()  # its silence has a cause, and an alert, of its own
+            return
+        silent = min(seconds_since_check("queue"), time.monotonic() - self.began_at)
+        self._settle(
+            silent > SILENT_SECONDS,
+            "jobs-silent",
+            "No background job has run for minutes: nothing is swept, woken or checked.",
+            "Scheduled mail, retries, campaigns and expiry stand still; deliveries under way go "
+            "on. Start a worker for the queue `default`, or see in its log what it hangs on. "
+            "Nothing is lost; all goes on by itself.",
+        )
+
+    def is_down(self, *codes: str) -> bool:
+        """Tell whether one of `codes` was found in this look."""
+        return any(code in self.problems for code in codes)
 
 
 def _measure_valkey() -> tuple[float, float, str]:
