@@ -66,7 +66,7 @@ SELECT message.id, message.tenant_id, message.batch_id, message.content_id, mess
        content.domain_id
 FROM sending_message message
 JOIN sending_messagecontent content ON content.id = message.content_id
-WHERE message.id = ANY(%(ids)s)
+WHERE message.id = ANY(%(ids)s) AND message.status IN ('queued', 'deferred')
 """
 
 _WAITING = """
@@ -178,7 +178,7 @@ def jobs_for(message_ids: Collection[uuid.UUID]) -> list[Job]:
 
 
 def _jobs(leases: Sequence[_Lease]) -> list[Job]:
-    """Return the jobs of `leases` in their order; a message that is gone has none."""
+    """Return the jobs of `leases` in their order; a message that is gone or final has none."""
     if not leases:
         return []
     cursor = raw_cursor().execute(_MESSAGES, {"ids": uuids(lease[0] for lease in leases)})

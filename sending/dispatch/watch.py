@@ -23,13 +23,13 @@ _WALKED = frozenset(
 )
 _ROUND_SECONDS = 3600.0
 # Mended at once, and told: nobody need decide, and the mail need not wait for a person. What might
-# send a message again, or hides how it came about, waits for one.
-_MENDED_AT_ONCE = frozenset({"expired", "far-due", "ahead", "long-lease", "no-content"})
+# send a message again waits for one.
+_MENDED_AT_ONCE = frozenset(
+    {"expired", "far-due", "ahead", "long-lease", "no-content", "orphan-entry", "misfiled"}
+)
 _ADVICE = {
     "no-entry": "They are put back by `manage.py check_queue --all --repair`; one that has left "
     "already would then go again under the same Message-ID.",
-    "orphan-entry": "`manage.py check_queue --all --repair` removes them.",
-    "misfiled": "`manage.py check_queue --all --repair` puts them right.",
     "overdue": "Are the workers of that stream running, and do their logs say why they take "
     "nothing? `manage.py why MESSAGE` says it of one message.",
     "dead-lease": "Are the workers of that stream running? Any that runs takes them over.",

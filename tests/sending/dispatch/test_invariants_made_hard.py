@@ -17,9 +17,12 @@ from esp.kit import pauses
 from sending.dispatch import invariants, watch
 from sending.dispatch.invariants import SENTENCES, Cursor, check_queue
 from sending.dispatch.mending import mend
+from sending.dispatch.worker import DeliveryWorker
 from sending.events.models import Event
 from sending.messages.models import Batch, Message, MessageContent, QueueEntry
 from tests import make
+from tests.sending.dispatch.conftest import World
+from tests.sending.dispatch.test_delivery import queue as send_to
 from tests.sending.dispatch.test_invariants import Queue, ago, ahead, kinds, queue
 
 __all__ = ["queue"]
@@ -192,3 +195,21 @@ def test_what_could_send_twice_waits_for_a_person_who_is_told_how(queue: Queue) 
 def test_every_kind_has_words_and_either_a_mend_or_advice() -> None:
     for kind in SENTENCES:
         assert kind in watch._ADVICE or kind in watch._MENDED_AT_ONCE, kind
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_entry_that_a_final_message_has_left_behind_sends_nothing_again(
+    world: World, worker: DeliveryWorker
+) -> None:
+    send_to(world, ["ada@plainmail.test", "bo@plainmail.test"])
+    final = Message.unscoped.get(recipient="ada@plainmail.test")
+    Message.unscoped.filter(pk=final.pk).update(status="delivered", last_reply="2.0.0 Taken")
+    worker.run_slice(seconds=3.0)
+    taken = [fact.recipient for fact in world.client.ledger(kinds=["delivered"])]
+    assert taken == ["bo@plainmail.test"]
+    QueueEntry.objects.update(due_at=ago(seconds=1))  # the lease runs out
+    watch._keep_cursor(Cursor())
+    watch.check()
+    assert not QueueEntry.objects.exists()
+    assert Alert.objects.get().subject == "orphan-entry"
+    assert Message.unscoped.get(pk=final.pk).last_reply == "2.0.0 Taken"
