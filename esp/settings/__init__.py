@@ -250,6 +250,7 @@ DELIVERY_LEASE_SECONDS = ENV.delivery_lease_seconds
 DELIVERY_PUMPS = ENV.delivery_pumps  # delivery tasks a stream that go round at once
 DELIVERY_NODE = ENV.delivery_node
 DELIVERY_NODE_DEAD_SECONDS = ENV.delivery_node_dead_seconds
+CAMPAIGN_PREPARERS = ENV.campaign_preparers  # workers that make one campaign's messages at once
 QUEUE_LIMIT = ENV.queue_limit
 QUEUE_LIMIT_PER_TENANT = ENV.queue_limit_per_tenant
 MESSAGE_RETENTION_DAYS = ENV.message_retention_days  # 0 keeps for ever

@@ -55,6 +55,7 @@ class Environment:
     delivery_lease_seconds: int
     delivery_node: str
     delivery_node_dead_seconds: int
+    campaign_preparers: int
     queue_limit: int
     metrics_token: str
     queue_limit_per_tenant: int
@@ -186,6 +187,7 @@ def _read(env: Env) -> Environment:
             "DELIVERY_NODE_DEAD_SECONDS", 60, validate=validate.Range(min=5)
         ),
         metrics_token=env.str("METRICS_TOKEN", ""),
+        campaign_preparers=env.int("CAMPAIGN_PREPARERS", 2, validate=validate.Range(min=1, max=64)),
         queue_limit=env.int("QUEUE_LIMIT", 20_000_000, validate=validate.Range(min=1)),
         queue_limit_per_tenant=env.int(
             "QUEUE_LIMIT_PER_TENANT", 1_000_000, validate=validate.Range(min=1)

@@ -28,10 +28,11 @@ _YES = frozenset({"true", "yes", "y", "1", "on"})
 _NO = frozenset({"false", "no", "n", "0", "off"})
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
-# The same shape as `variables_of`, in SQL, for a table aliased `c`.
+# The same shape as `variables_of`, in SQL, for a table aliased `c`. By arrays: jsonb_build_object
+# looks the type of each argument up for every row.
 VARIABLES_SQL: Final = (
-    "(c.attributes || jsonb_build_object("
-    "'email', c.email, 'first_name', c.first_name, 'last_name', c.last_name))"
+    "(c.attributes || jsonb_object(ARRAY['email', 'first_name', 'last_name'], "
+    "ARRAY[c.email, c.first_name, c.last_name]::text[]))"
 )
 
 

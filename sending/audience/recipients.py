@@ -57,7 +57,7 @@ WITH place AS (
 SELECT bucket, count(*), sum(places)::bigint FROM sorted GROUP BY bucket
 """  # noqa: S608 (parts are constants of this module)
 
-_IS_RECIPIENT: Final = f"{_VALID} AND NOT {_SUPPRESSED} AND NOT {_EXCLUDED}"
+_IS_RECIPIENT: Final = f"{_VALID} AND NOT {_SUPPRESSED}"
 
 
 def count_audience(
@@ -90,31 +90,48 @@ def count_audience(
     )
 
 
+# The nearest of the lists' own bounds: no list has more than its part before it.
+_NEXT_BOUND: Final = """
+WITH near AS (
+  SELECT (SELECT s.contact_id FROM sending_subscription s
+          WHERE s.contact_list_id = chosen.id AND s.status = 'subscribed'
+            AND s.contact_id > %(after)s
+          ORDER BY s.contact_id OFFSET %(part)s - 1 LIMIT 1) AS bound
+  FROM unnest(%(lists)s::uuid[]) AS chosen (id)
+)
+SELECT bound FROM near WHERE bound IS NOT NULL ORDER BY bound LIMIT 1
+"""
+# Every list has less than its part left.
+_LAST_BOUND: Final = """
+SELECT last.contact_id FROM unnest(%(lists)s::uuid[]) AS chosen (id)
+CROSS JOIN LATERAL (
+  SELECT s.contact_id FROM sending_subscription s
+  WHERE s.contact_list_id = chosen.id AND s.status = 'subscribed' AND s.contact_id > %(after)s
+  ORDER BY s.contact_id DESC LIMIT 1
+) last
+ORDER BY last.contact_id DESC LIMIT 1
+"""
+
+
 def next_bound(
     *, list_ids: Sequence[uuid.UUID], after: uuid.UUID | None, size: int
 ) -> uuid.UUID | None:
-    """Return the last contact of the next `size` subscribed ones after `after`; None at the end.
+    """Return a contact so that about `size` subscribed ones are in (after, it]; None at the end.
 
-    Each list gives its next `size` by the index (list, status, contact); together they are merged.
+    Never more than `size`, or than there are lists; exactly `size` of a single list. By the index
+    (list, status, contact), the keys alone.
     """
+    params: dict[str, Any] = {
+        "lists": list(list_ids),
+        "after": after or uuid.UUID(int=0),
+        "part": max(1, size // max(1, len(list_ids))),
+    }
     with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT contact_id FROM (
-              SELECT DISTINCT near.contact_id
-              FROM unnest(%(lists)s::uuid[]) AS chosen (id)
-              CROSS JOIN LATERAL (
-                SELECT s.contact_id FROM sending_subscription s
-                WHERE s.contact_list_id = chosen.id AND s.status = 'subscribed'
-                  AND s.contact_id > %(after)s
-                ORDER BY s.contact_id LIMIT %(size)s
-              ) near
-              ORDER BY near.contact_id LIMIT %(size)s
-            ) chunk ORDER BY contact_id DESC LIMIT 1
-            """,
-            {"lists": list(list_ids), "after": after or uuid.UUID(int=0), "size": size},
-        )
+        cursor.execute(_NEXT_BOUND, params)
         row = cursor.fetchone()
+        if row is None:
+            cursor.execute(_LAST_BOUND, params)
+            row = cursor.fetchone()
     return row[0] if row else None
 
 
@@ -159,7 +176,7 @@ def recipients_select(
                trim(c.first_name || ' ' || c.last_name) AS name,
                {VARIABLES_SQL} AS variables
         FROM {_ALL_CONTACTS if until is None else _CHUNK_OF_CONTACTS}
-        WHERE {_IS_RECIPIENT}
+        WHERE {_IS_RECIPIENT}{f" AND NOT {_EXCLUDED}" if excluded_list_ids else ""}
     """  # noqa: S608 (parts are constants of this module)
     params = _params(tenant_id, list_ids, excluded_list_ids)
     params["after"] = after or uuid.UUID(int=0)

@@ -6,7 +6,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
 from sending.content.models import ContentKind
-from tenants.scoping.models import TenantModel
+from tenants.scoping.models import HotTenantModel, TenantModel
 
 
 class Campaign(TenantModel):
@@ -50,7 +50,7 @@ class Campaign(TenantModel):
     content = models.ForeignKey("sending.MessageContent", on_delete=models.PROTECT, null=True)
     frozen_list_ids = ArrayField(models.UUIDField(), default=list)
     frozen_excluded_ids = ArrayField(models.UUIDField(), default=list)
-    prepare_cursor = models.UUIDField(null=True)  # last contact that preparation has passed
+    prepare_cursor = models.UUIDField(null=True)  # the last contact of the last `CampaignPart`
     prepared_at = models.DateTimeField(null=True)  # every recipient has a message since
     recipients_total = models.BigIntegerField(default=0)  # expected, while preparing
     recipients_prepared = models.BigIntegerField(default=0)
@@ -72,3 +72,19 @@ class Campaign(TenantModel):
                 name="campaign_due",
             ),
         ]
+
+
+class CampaignPart(HotTenantModel):
+    """Recipients whose messages are made in one transaction: the contacts in (after, until].
+
+    `made` is set by that very transaction; until then the part is open, and nothing of it exists.
+    Counted parts are deleted: a campaign has as many rows as workers, and none in the end.
+    """
+
+    campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="parts")
+    after = models.UUIDField(null=True)
+    until = models.UUIDField()
+    made = models.IntegerField(null=True)  # messages
+
+    class Meta(HotTenantModel.Meta):
+        pass

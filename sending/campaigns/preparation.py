@@ -1,7 +1,14 @@
-"""Make a started campaign's messages, chunk by chunk, inside the database.
+"""Make a started campaign's messages, part by part, inside the database, by several workers.
 
-Each chunk is committed with its cursor, so that preparation resumes exactly after a crash; mail
-begins to leave with the first chunk.
+The contacts' keys are cut into parts as the work goes on: a worker cuts the next one off under the
+campaign's lock, for a moment, and makes its messages in a transaction of their own, which also
+marks the part as made. A part whose worker died stands open, with nothing of it made, and is the
+first that the next worker takes. Nobody waits for a slower one, and mail begins to leave with the
+first part.
+
+Locks: cutting holds the campaign's row and then takes no other; making holds the part's row and a
+share of the batch's, and never asks for the campaign's. Pausing and cancelling take the campaign,
+then the batch: they wait for the parts in hand, while no new one can be cut.
 """
 
 from __future__ import annotations
@@ -10,14 +17,17 @@ import logging
 import uuid
 from typing import Any
 
-from django.db import transaction
+from django.conf import settings
+from django.db import connection, transaction
 from django.utils import timezone
 
 from deliverability.ips.selectors import is_capped_today
 from esp.kit.jobs import enqueue_on_commit
+from esp.kit.stopping import is_stopping
 from sending.audience.engagement import ENGAGED_FIRST_SQL
 from sending.audience.recipients import next_bound, recipients_select
-from sending.campaigns.models import Campaign
+from sending.campaigns import jobs
+from sending.campaigns.models import Campaign, CampaignPart
 from sending.messages.backpressure import why_full
 from sending.messages.jobs import DELIVER_BROADCAST
 from sending.messages.models import Batch, MessageContent, QueueEntry, Stream
@@ -27,6 +37,8 @@ from tenants.scoping.context import scope
 log = logging.getLogger(__name__)
 
 CHUNK = 50_000
+# Below so many recipients one worker is done before a second one has begun.
+SHARED_FROM = 4 * CHUNK
 # Contacts keep their address as written (the domain is lower case already); messages, events and
 # the suppressions that follow from them go by the normalised one (`esp.lib.addresses`).
 _NORMALISED = "SELECT contact_id, lower(email) AS email, name, variables FROM ({select}) AS written"
@@ -34,65 +46,133 @@ _OPEN = (Campaign.Status.PREPARING, Campaign.Status.PAUSED)
 
 
 def prepare_campaign(*, tenant_id: uuid.UUID, campaign_id: uuid.UUID) -> int:
-    """Make all messages that are missing; return how many were made. For workers.
+    """Make messages that are missing until there are none; return how many this call made.
 
-    Running twice at once is harmless: chunks take turns on the campaign's row. Stops when the
-    campaign is cancelled; a paused one is prepared on, only nothing of it leaves. While the queue
-    is full it ends early: the sweep takes it up again.
+    For workers, several at once (`CAMPAIGN_PREPARERS`). Stops when the campaign is cancelled; a
+    paused one is prepared on, only nothing of it leaves. While the queue is full it ends early:
+    the sweep takes it up again. Asked to stop (SIGTERM), it ends after the part in hand.
     """
     made = 0
-    while True:
+    while not is_stopping():
         why = why_full(Stream.BROADCAST)
         if why:
             log.warning("the campaign %s is not prepared on: %s", campaign_id, why)
-            return made
-        with scope(tenant_id):
-            added, is_over = _prepare_chunk(campaign_id)
-        made += added
-        if is_over:
-            return made
+            break
+        added = _make_part(tenant_id, campaign_id)
+        if added is not None:
+            made += added
+        elif not _cut_part(tenant_id, campaign_id):
+            break
+    return made
 
 
-def _prepare_chunk(campaign_id: uuid.UUID) -> tuple[int, bool]:
-    """Make one chunk; return how many messages, and whether there is nothing left to do."""
-    campaign = (
-        Campaign.objects.select_for_update(no_key=True)
-        .filter(pk=campaign_id, status__in=_OPEN, prepared_at=None)
-        .first()
-    )
-    if campaign is None or campaign.batch_id is None or campaign.content_id is None:
-        return 0, True
-    bound = next_bound(list_ids=campaign.frozen_list_ids, after=campaign.prepare_cursor, size=CHUNK)
-    if bound is None:
-        _finish(campaign)
-        return 0, True
+def wake_preparers(campaign: Campaign, *, besides: int = 0) -> None:
+    """Wake as many workers as may prepare `campaign` at once, less `besides` that do already."""
+    is_shared = campaign.recipients_total >= SHARED_FROM
+    for _ in range(besides, settings.CAMPAIGN_PREPARERS if is_shared else 1):
+        enqueue_on_commit(jobs.PREPARE, str(campaign.tenant_id), str(campaign.pk))
+
+
+def _cut_part(tenant_id: uuid.UUID, campaign_id: uuid.UUID) -> bool:
+    """Cut the next part off what is left; tell whether there is one to make.
+
+    Also counts what has been made, and finishes the campaign once nothing is left and no part open.
+    """
+    with scope(tenant_id):
+        _commit_without_waiting()
+        campaign = (
+            Campaign.objects.select_for_update(no_key=True)
+            .filter(pk=campaign_id, status__in=_OPEN, prepared_at=None)
+            .first()
+        )
+        if campaign is None or campaign.batch_id is None or campaign.content_id is None:
+            CampaignPart.objects.filter(campaign=campaign_id, made__isnull=False).delete()
+            return False
+        _count_made(campaign)
+        open_parts = CampaignPart.objects.filter(campaign=campaign).count()
+        if open_parts >= settings.CAMPAIGN_PREPARERS:
+            return False  # as many as may are at it
+        after = campaign.prepare_cursor
+        bound = next_bound(list_ids=campaign.frozen_list_ids, after=after, size=CHUNK)
+        if bound is None:
+            # Whoever has an open part comes here after it; a dead worker's is found by the sweep.
+            if not open_parts:
+                _finish(campaign)
+            return False
+        CampaignPart.objects.create(campaign=campaign, after=after, until=bound)
+        Campaign.objects.filter(pk=campaign.pk).update(
+            prepare_cursor=bound, updated_at=timezone.now()
+        )
+        if after is None:
+            wake_preparers(campaign, besides=1)
+        return True
+
+
+def _make_part(tenant_id: uuid.UUID, campaign_id: uuid.UUID) -> int | None:
+    """Make the messages of an open part that nobody works on; return how many, None without one."""
+    with scope(tenant_id):
+        part = (
+            CampaignPart.objects.select_for_update(skip_locked=True, of=("self",))
+            .select_related("campaign")
+            .filter(campaign=campaign_id, made=None)
+            .order_by("until")
+            .first()
+        )
+        if part is None:
+            return None
+        _commit_without_waiting()
+        part.made = _insert(part)
+        part.save(update_fields=["made"])
+        enqueue_on_commit(DELIVER_BROADCAST)
+        return part.made
+
+
+def _insert(part: CampaignPart) -> int:
+    campaign = part.campaign
+    assert campaign.batch_id is not None
+    assert campaign.content_id is not None
     select, params = recipients_select(
         tenant_id=campaign.tenant_id,
         list_ids=campaign.frozen_list_ids,
         excluded_list_ids=campaign.frozen_excluded_ids,
-        after=campaign.prepare_cursor,
-        until=bound,
+        after=part.after,
+        until=part.until,
     )
-    order = _order_of(campaign)
-    made = insert_messages_from_select(
+    return insert_messages_from_select(
         batch=Batch.objects.get(pk=campaign.batch_id),
         content_id=campaign.content_id,
         select=_NORMALISED.format(select=select),
         params=params,
         now=timezone.now(),
-        **order,
+        **_order_of(campaign),
     )
-    campaign.prepare_cursor = bound
-    campaign.recipients_prepared += made
-    campaign.save(update_fields=["prepare_cursor", "recipients_prepared", "updated_at"])
-    enqueue_on_commit(DELIVER_BROADCAST)
-    return made, False
+
+
+def _commit_without_waiting() -> None:
+    """Let this transaction's commit not wait for the disk.
+
+    A crash of PostgreSQL may take the last commits back, always the messages together with the mark
+    that they are made, so they are made anew. None of them has left by then: a lease is committed
+    with waiting, and everything that was committed before it is on disk by that.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL synchronous_commit = off")
+
+
+def _count_made(campaign: Campaign) -> None:
+    """Add the parts that have been made to the campaign's count; it is locked by the caller."""
+    parts = list(CampaignPart.objects.filter(campaign=campaign, made__isnull=False))
+    if not parts:
+        return
+    campaign.recipients_prepared += sum(part.made or 0 for part in parts)
+    campaign.save(update_fields=["recipients_prepared", "updated_at"])
+    CampaignPart.objects.filter(pk__in=[part.pk for part in parts]).delete()
 
 
 def _order_of(campaign: Campaign) -> dict[str, Any]:
     """Return in which order messages are due: the most engaged first while addresses warm up.
 
-    All chunks then count from the campaign's start, so that a reader in a later one goes before.
+    All parts then count from the campaign's start, so that a reader in a later one goes before.
     """
     assert campaign.content_id is not None
     content = MessageContent.objects.only("domain_id").get(pk=campaign.content_id)

@@ -22,6 +22,7 @@ from sending.audience.models import ContactList
 from sending.audience.types import AudienceCount
 from sending.campaigns import jobs
 from sending.campaigns.models import Campaign
+from sending.campaigns.preparation import wake_preparers
 from sending.campaigns.review import Review, list_ids_of, review_campaign
 from sending.messages.models import Batch, MessageContent, Stream
 from sending.messages.services import cancel_batch, pause_batch, resume_batch
@@ -257,7 +258,7 @@ def resume_campaign(*, actor: Actor, campaign: Campaign) -> None:
         resume_batch(actor=actor, batch=campaign.batch)
         _record(actor, campaign, "resume", {})
         if after == status.PREPARING:
-            enqueue_on_commit(jobs.PREPARE, str(campaign.tenant_id), str(campaign.pk))
+            wake_preparers(campaign)
 
 
 def cancel_campaign(*, actor: Actor, campaign: Campaign) -> None:

@@ -7,11 +7,9 @@ import logging
 
 from django.utils import timezone
 
-from esp.kit.jobs import enqueue_now
 from esp.lib.errors import Conflict, DomainError
-from sending.campaigns import jobs
 from sending.campaigns.models import Campaign
-from sending.campaigns.preparation import finish_if_sent
+from sending.campaigns.preparation import finish_if_sent, wake_preparers
 from sending.campaigns.services import send_campaign
 from tenants.directory.actor import system_actor
 from tenants.scoping.context import scope
@@ -68,7 +66,7 @@ def _resume_stalled() -> None:
         updated_at__lt=timezone.now() - _STALLED,
     )
     for campaign in stalled:
-        enqueue_now(jobs.PREPARE, str(campaign.tenant_id), str(campaign.pk))
+        wake_preparers(campaign)
 
 
 def _end_sent() -> None:

@@ -29,7 +29,7 @@ UUID7_SQL: Final = (
     "substr(gen_random_uuid()::text, 16))::uuid"
 )
 
-# A chunk is used twice, for messages and queue: it must not be put on disk in between.
+# Keys and addresses of a chunk are kept from the message's row to the queue's: not on disk.
 _CHUNK_MEMORY: Final = "64MB"
 
 # The same for row `n` of a statement that began at `mw_us` (microseconds): the rest of the
@@ -70,23 +70,22 @@ FROM incoming WHERE refusal = ''
 _INSERT_FROM_SELECT = """
 WITH source AS (
     SELECT contact_id, email, name, variables, row_number() OVER () AS n FROM ({select}) AS chosen
-), fresh AS MATERIALIZED (
-    SELECT {uuid7} AS id, contact_id, email, name, variables, {later} AS later FROM source
 ), written AS (
     INSERT INTO sending_message (
         id, tenant_id, batch_id, content_id, contact_id, stream, recipient, recipient_name,
         variables, tags, metadata, status, site, attempts, bounce_class, last_reply, created_at,
         expires_at)
-    SELECT id, %(mw_tenant)s, %(mw_batch)s, %(mw_content)s, contact_id, %(mw_stream)s, email,
+    SELECT {uuid7}, %(mw_tenant)s, %(mw_batch)s, %(mw_content)s, contact_id, %(mw_stream)s, email,
            left(name, 200), variables, '{{}}', '{{}}', 'queued', '', 0, '', '', %(mw_now)s,
            %(mw_expires)s
-    FROM fresh
+    FROM source
+    RETURNING id, contact_id, recipient
 )
 INSERT INTO sending_queueentry
     (message_id, tenant_id, batch_id, domain, due_at, expires_at, attempts, worker, reason)
-SELECT id, %(mw_tenant)s, %(mw_batch)s, split_part(email, '@', 2), %(mw_due)s::timestamptz + later,
-       %(mw_expires)s, 0, '', ''
-FROM fresh
+SELECT id, %(mw_tenant)s, %(mw_batch)s, split_part(recipient, '@', 2), {due}, %(mw_expires)s, 0, '',
+       ''
+FROM written
 """
 
 
@@ -165,29 +164,31 @@ def insert_messages_from_select(
     params: Mapping[str, Any],
     now: dt.datetime,
     due_at: dt.datetime | None = None,
-    later: str = "interval '0'",
+    later: str = "",
 ) -> int:
     """Make messages of a batch from a SELECT; return how many.
 
     `select` yields `contact_id uuid, email text` (normalised: the domain as A-labels), `name text,
     variables jsonb`, one row a contact, with named `params` (none begins with `mw_`); a literal
     percent sign is `%%`. That no contact gets two is the caller's part: each chunk selects contacts
-    that none before did, and commits its cursor together with the messages. Nothing is inserted (0)
-    once the batch is cancelled or done: the batch's row is locked until the caller's transaction
-    ends, against a cancel at the same time.
+    that none before did, and commits its cursor together with the messages. `later` is an interval
+    in SQL that is added to `due_at`; it may use `contact_id`. Nothing is inserted (0) once the
+    batch is cancelled or done: the batch's row is locked until the caller's transaction ends,
+    shared with other chunks, against a cancel at the same time.
     """
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT 1 FROM sending_batch WHERE id = %s AND status IN ('running', 'paused') "
-            "FOR NO KEY UPDATE",
+            "FOR SHARE",
             [batch.pk],
         )
         if cursor.fetchone() is None:
             return 0
         due_at = due_at or now
+        due = f"%(mw_due)s::timestamptz + {later}" if later else "%(mw_due)s::timestamptz"
         cursor.execute(f"SET LOCAL work_mem = '{_CHUNK_MEMORY}'")
         cursor.execute(
-            _INSERT_FROM_SELECT.format(select=select, uuid7=_ROW_UUID7_SQL, later=later),
+            _INSERT_FROM_SELECT.format(select=select, uuid7=_ROW_UUID7_SQL, due=due),
             {
                 **params,
                 "mw_us": time.time_ns() // 1000,
@@ -213,22 +214,20 @@ def insert_messages_from_select(
 
 
 # Leased entries stay: their worker is talking to a server, and its result is written first. What
-# was leased is cleared by a later round, when the lease has ended.
+# was leased is cleared by a later round, when the lease has ended. By order and by arrays of keys,
+# whatever the planner believes: a chunk must not cost a walk through all messages.
 _CLEAR_CANCELLED = """
 WITH chosen AS (
     SELECT message_id FROM sending_queueentry
     WHERE batch_id = %(batch)s AND (worker = '' OR due_at <= %(now)s)
-    LIMIT %(size)s FOR UPDATE SKIP LOCKED
+    ORDER BY due_at LIMIT %(size)s FOR UPDATE SKIP LOCKED
 ), gone AS (
-    DELETE FROM sending_queueentry USING chosen
-    WHERE sending_queueentry.message_id = chosen.message_id
-    RETURNING sending_queueentry.message_id
+    DELETE FROM sending_queueentry WHERE message_id = ANY(ARRAY(SELECT message_id FROM chosen))
+    RETURNING message_id
 ), changed AS (
     UPDATE sending_message SET status = 'cancelled', final_at = %(now)s
-    FROM gone WHERE sending_message.id = gone.message_id
-        AND sending_message.status IN ('queued', 'deferred')
-    RETURNING sending_message.id, sending_message.tenant_id, sending_message.contact_id,
-              sending_message.recipient, sending_message.site
+    WHERE id = ANY(ARRAY(SELECT message_id FROM gone)) AND status IN ('queued', 'deferred')
+    RETURNING id, tenant_id, contact_id, recipient, site
 ), logged AS (
     INSERT INTO sending_event
         (id, tenant_id, kind, at, message_id, batch_id, contact_id, recipient, site, is_machine,
