@@ -29,10 +29,16 @@ class Ready:
     priority: int  # of the batch, within the tenant
 
 
+# One look into the index for each batch: an EXISTS would be joined, by a walk through the whole
+# queue at every claim.
 _READY = """
 SELECT batch.id, batch.tenant_id, tenant.weight, batch.priority
 FROM sending_batch batch
 JOIN tenants_tenant tenant ON tenant.id = batch.tenant_id AND tenant.status = 'active'
+CROSS JOIN LATERAL (
+    SELECT FROM sending_queueentry entry
+    WHERE entry.batch_id = batch.id AND entry.due_at <= %(now)s ORDER BY entry.due_at LIMIT 1
+) due
 WHERE batch.status = 'running' AND batch.stream = %(stream)s
   AND NOT EXISTS (
       SELECT 1 FROM deliverability_sendinghold hold
@@ -40,8 +46,6 @@ WHERE batch.status = 'running' AND batch.stream = %(stream)s
         AND (hold.batch_ref IS NULL OR hold.batch_ref = batch.id)
         AND hold.stream IN ('', batch.stream)
         AND hold.lifted_at IS NULL AND (hold.until IS NULL OR hold.until > %(now)s))
-  AND EXISTS (SELECT 1 FROM sending_queueentry entry
-              WHERE entry.batch_id = batch.id AND entry.due_at <= %(now)s)
 """
 
 
