@@ -25,11 +25,11 @@ from sending.engine.ports import Lane
 from sending.engine.secure.advisor import TlsAdvisor
 from sending.lanes.grants import GrantStore
 from sending.lanes.selectors import counts_for, limits_snapshot
-from sending.lanes.services import add_counts, write_actions
+from sending.lanes.services import add_counts, add_limit_counts, write_actions
 from sending.lanes.shaping import shaping_in_force, tuning_in_force
 from sending.lanes.throttle import SharedThrottle
 from sending.lanes.trouble import ALARM_CODE, ALARM_SECONDS
-from sending.lanes.types import Action, Alarm, LaneCount, LimitsSnapshot, Used
+from sending.lanes.types import Action, Alarm, LaneCount, LimitCount, LimitsSnapshot, Used
 
 log = logging.getLogger(__name__)
 
@@ -106,9 +106,10 @@ class Upkeep:
     async def once(self) -> None:
         """Bring out what there is and take in what is new; what fails is tried the next time."""
         actions, counts = self._throttle.take_actions(), self._throttle.take_counts()
+        limits = self._throttle.take_limit_counts()
         done: set[str] = set()
         try:
-            snapshot = await self._in_database(lambda: _exchange(actions, counts, done))
+            snapshot = await self._in_database(lambda: _exchange(actions, counts, limits, done))
         except (DatabaseError, InterfaceError) as error:
             log.warning("lanes and limits were not exchanged with the database: %s", error)
         else:
@@ -119,6 +120,8 @@ class Upkeep:
                 self._throttle.put_back_actions(actions)
             if "counts" not in done:
                 self._throttle.put_back_counts(counts)
+            if "limits" not in done:
+                self._throttle.put_back_limit_counts(limits)
 
     async def _exchange_tls(self) -> None:
         """Write how sessions fared under TLS policies, read what operators demand; tell metrics."""
@@ -142,13 +145,18 @@ class Upkeep:
                 advisor.required_domains = required
 
 
-def _exchange(actions: list[Action], counts: list[LaneCount], done: set[str]) -> LimitsSnapshot:
+def _exchange(
+    actions: list[Action], counts: list[LaneCount], limits: list[LimitCount], done: set[str]
+) -> LimitsSnapshot:
     if actions:
         write_actions(actions)
     done.add("actions")
     if counts:
         add_counts(counts)
     done.add("counts")
+    if limits:
+        add_limit_counts(limits)
+    done.add("limits")
     nodes.beat(nodes.this_node())
     caps.snapshot()
     close_unseen(code=ALARM_CODE, seconds=ALARM_SECONDS * 2.5)

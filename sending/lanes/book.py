@@ -11,7 +11,7 @@ from sending.engine.shaping.adaptive import Tuning
 from sending.engine.shaping.policy import Shaping
 from sending.lanes.lane import LaneShare
 from sending.lanes.meters import Meter
-from sending.lanes.types import SCOPES, CapFor, LaneCount, LimitsSnapshot, Quota
+from sending.lanes.types import SCOPES, CapFor, LaneCount, LimitCount, LimitsSnapshot, Quota
 
 _FORGET_SECONDS = 120.0
 
@@ -40,6 +40,7 @@ class Book:
         self._tuning = tuning
         self._day: dt.date = clock.now().date()
         self._left_over: list[LaneCount] = []
+        self._left_over_limits: list[LimitCount] = []
 
     def __iter__(self) -> Iterator[LaneShare]:
         return iter(list(self.lanes.values()))
@@ -73,8 +74,8 @@ class Book:
             meter = self._scopes.get((kind, key))
             if meter is None:
                 meter = Meter(kind, f"{kind}:{key}", quota)
-                meter.seeded = True
                 self._scopes[kind, key] = meter
+                self._seed(meter, (kind, key))
             found.append(meter)
         return tuple(found)
 
@@ -88,9 +89,26 @@ class Book:
             quota = snapshot.overrides.get((kind, key))
             if quota is None:
                 gone.append(self._scopes.pop((kind, key)))
-            else:
-                self._scopes[kind, key].change(quota)
+                continue
+            meter = self._scopes[kind, key]
+            meter.change(quota)
+            if not meter.is_listed:  # else it hears from Valkey, and says what it knows itself
+                self._seed(meter, (kind, key))
         return gone
+
+    def take_limit_counts(self) -> list[LimitCount]:
+        """Return what left under limits since the last call, for `services.add_limit_counts`."""
+        taken, self._left_over_limits = self._left_over_limits, []
+        hour = self._clock.now().replace(minute=0, second=0, microsecond=0)
+        for (kind, key), meter in self._scopes.items():
+            spent = meter.take_spent()
+            if spent and _is_counted(meter.quota):
+                taken.append(LimitCount(kind, key, hour, spent))
+        return taken
+
+    def put_back_limit_counts(self, counts: list[LimitCount]) -> None:
+        """Keep counts that the database did not take."""
+        self._left_over_limits.extend(counts)
 
     def take_counts(self) -> list[LaneCount]:
         """Return what was counted by lane since the last call, for `services.add_counts`."""
@@ -119,6 +137,17 @@ class Book:
                 del self.lanes[lane]
                 del self.by_key[share.key]
 
+    def _seed(self, meter: Meter, name: tuple[str, str]) -> None:
+        """Tell a meter what the database has counted, so that a lost memory frees no day's limit.
+
+        The snapshot has it already, so that nobody waits for it.
+        """
+        meter.seeded = True
+        used = self.snapshot.used.get(name)
+        if used is not None:
+            wall = used.at.timestamp()
+            meter.seed((int(wall // 3600), used.hour), (int(wall // 86400), used.day))
+
     def _quota_of(self, lane: Lane) -> Quota:
         quota = Quota.of(self._shaping.limits_for(lane.site))
         overrides = self.snapshot.overrides
@@ -135,3 +164,7 @@ class Book:
         share.close(
             self.snapshot.closed.get(lane), now=self._clock.monotonic(), wall=self._clock.now()
         )
+
+
+def _is_counted(quota: Quota) -> bool:
+    return quota.per_hour is not None or quota.per_day is not None

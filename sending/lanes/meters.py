@@ -59,6 +59,7 @@ class Meter:
         self.seeded = False
         self.short = "rate"  # which limit gave nothing: rate, hour, day
         self.workers = 1
+        self._spent = 0  # counted in before `used` was set back, and not told to the database yet
         self._idle_seconds = idle_seconds
         self._peak = 0  # the most in use since the moment of the last entry of `_peaks`
         self._peaks: deque[tuple[float, int]] = deque()
@@ -173,6 +174,7 @@ class Meter:
             fade = math.exp(-since / _MEASURE_SECONDS)
             self.per_second = self.per_second * fade + (1.0 - fade) * self.used / since
         self.asked_at = now
+        self._spent += self.used
         self.used = self.refused = 0
         quota = self.quota
         return Ask(
@@ -253,6 +255,11 @@ class Meter:
         if day[0] > self._day[0] or (day[0] == self._day[0] and day[1] > self._day[1]):
             self._day = day
 
+    def take_spent(self) -> int:
+        """Return how many messages were counted in since the last time, as of the last question."""
+        spent, self._spent = self._spent, 0
+        return spent
+
     # --- without Valkey ----------------------------------------------------------------------
 
     def fall_back(
@@ -287,6 +294,7 @@ class Meter:
             openings = _whole(now - self._open_tat + HORIZON_SECONDS, rate, self._open_tat <= now)
             self._open_tat = max(self._open_tat, now - HORIZON_SECONDS) + openings / rate
         hour, day = self._hour, self._day
+        self._spent += self.used
         self.used = 0
         self._debt, self._opened = min(0.0, self.openings), 0
         after = max(0.0, self._tat - now) if messages == 0 else 0.0

@@ -77,6 +77,12 @@ class LimitOverride(models.Model):
     per_hour = models.PositiveIntegerField(null=True, blank=True)
     per_day = models.PositiveIntegerField(null=True, blank=True)
     note = models.CharField(max_length=300, blank=True)
+    # What left under it in the hour and day (UTC) of its last use, for a limit of those: seeds
+    # Valkey's counts when it has lost them. Sites and lanes are counted by lane.
+    hour = models.DateTimeField(null=True, editable=False)
+    sent_hour = models.PositiveBigIntegerField(default=0, db_default=0, editable=False)
+    day = models.DateField(null=True, editable=False)
+    sent_day = models.PositiveBigIntegerField(default=0, db_default=0, editable=False)
     updated_at = models.DateTimeField(auto_now=True)
 
     class Meta:

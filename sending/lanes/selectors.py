@@ -32,11 +32,19 @@ def limits_snapshot(now: dt.datetime | None = None) -> LimitsSnapshot:
     """Return all that workers must know of limits and closed lanes: three small queries."""
     now = now or timezone.now()
     rows = LaneState.objects.filter(Q(is_paused=True) | Q(suspended_until__gt=now))
+    limits = list(LimitOverride.objects.all())
     return LimitsSnapshot(
-        overrides={(row.scope, row.key): quota_of(row) for row in LimitOverride.objects.all()},
+        overrides={(row.scope, row.key): quota_of(row) for row in limits},
+        used={(row.scope, row.key): _used(row) for row in limits if row.hour is not None},
         closed={Lane(row.source_id, row.site): closed_of(row) for row in rows[:_MOST_CLOSED]},
         names={str(pk): address for pk, address in IpAddress.objects.values_list("id", "address")},
     )
+
+
+def _used(row: LimitOverride) -> Used:
+    assert row.hour is not None
+    same_day = row.hour.astimezone(dt.UTC).date() == row.day
+    return Used(row.hour, row.sent_hour, row.sent_day if same_day else 0)
 
 
 def closed_of(row: LaneState) -> Closed:

@@ -28,6 +28,7 @@ from sending.lanes.types import (
     Alarm,
     CapFor,
     LaneCount,
+    LimitCount,
     LimitsSnapshot,
 )
 
@@ -165,6 +166,14 @@ class SharedThrottle:
     def put_back_counts(self, counts: list[LaneCount]) -> None:
         """Keep counts that the database did not take."""
         self._book.put_back_counts(counts)
+
+    def take_limit_counts(self) -> list[LimitCount]:
+        """Return what left under limits since the last call, for `services.add_limit_counts`."""
+        return self._book.take_limit_counts()
+
+    def put_back_limit_counts(self, counts: list[LimitCount]) -> None:
+        """Keep counts that the database did not take."""
+        self._book.put_back_limit_counts(counts)
 
     async def close(self) -> None:
         """Stop asking; leases end by themselves."""

@@ -59,18 +59,19 @@ class Closed:
 class LimitsSnapshot:
     """What the database says of limits and lanes; loaded every few seconds, then read-only.
 
-    `overrides` by (scope, key) as in `LimitOverride`; `names` are source addresses by source id;
-    `window` what adaptive concurrency found when the lane was used last.
+    `overrides` by (scope, key) as in `LimitOverride`, `used` what left under those in their last
+    hour and day; `names` are source addresses by source id.
     """
 
     overrides: Mapping[tuple[str, str], Quota] = field(default_factory=dict)
+    used: Mapping[tuple[str, str], Used] = field(default_factory=dict)
     closed: Mapping[Lane, Closed] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What a lane has sent in the hour and the day (UTC) of `at`, and the connections it bore."""
+    """What has left in the hour and the day (UTC) of `at`; and the connections that a lane bore."""
 
     at: dt.datetime
     hour: int = 0
@@ -91,6 +92,16 @@ class LaneCount:
     bounced: int = 0
     last_reply: str = ""
     concurrency: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LimitCount:
+    """What one process has sent under a limit of the hour or day since it told last."""
+
+    scope: str
+    key: str
+    hour: dt.datetime
+    sent: int
 
 
 @dataclass(frozen=True, slots=True)

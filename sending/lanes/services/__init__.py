@@ -10,10 +10,11 @@ from sending.lanes.services.operators import (
     resume_lane,
     set_limit,
 )
-from sending.lanes.services.workers import add_counts, write_actions
+from sending.lanes.services.workers import add_counts, add_limit_counts, write_actions
 
 __all__ = [
     "add_counts",
+    "add_limit_counts",
     "clear_limit",
     "lift_suspension",
     "note_queue_action",

@@ -15,7 +15,7 @@ from django.utils import timezone
 from deliverability.holds.services import place_rule_hold
 from esp.lib.ids import new_id
 from sending.lanes.models import ShapingAction
-from sending.lanes.types import Action, LaneCount
+from sending.lanes.types import Action, LaneCount, LimitCount
 from tenants.directory.models import Tenant
 
 log = logging.getLogger(__name__)
@@ -63,6 +63,44 @@ def add_counts(counts: Sequence[LaneCount]) -> None:
         by_hour[count.hour].append(count)
     for hour in sorted(by_hour):
         _add_hour(_merged(by_hour[hour]))
+
+
+# Rows are locked in the order of their keys; a limit that is gone meanwhile counts nothing.
+_ADD_TO_LIMITS = """
+WITH told AS (
+    SELECT scope, key, hour, sum(sent) AS sent
+    FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::bigint[])
+         AS row (scope, key, hour, sent)
+    GROUP BY scope, key, hour
+), here AS MATERIALIZED (
+    SELECT state.id, told.hour, (told.hour AT TIME ZONE 'UTC')::date AS day, told.sent
+    FROM sending_limitoverride state JOIN told USING (scope, key)
+    ORDER BY state.scope, state.key FOR UPDATE OF state
+)
+UPDATE sending_limitoverride state SET
+    sent_hour = CASE WHEN state.hour = here.hour THEN state.sent_hour + here.sent
+                     WHEN state.hour > here.hour THEN state.sent_hour
+                     ELSE here.sent END,
+    sent_day = CASE WHEN state.day = here.day THEN state.sent_day + here.sent
+                    WHEN state.day > here.day THEN state.sent_day
+                    ELSE here.sent END,
+    hour = greatest(state.hour, here.hour),
+    day = greatest(state.day, here.day)
+FROM here WHERE state.id = here.id
+"""
+
+
+def add_limit_counts(counts: Sequence[LimitCount]) -> None:
+    """Add what one worker sent under limits (`SharedThrottle.take_limit_counts`) to their rows.
+
+    Joins the running transaction. Raises DatabaseError; then put the counts back.
+    """
+    for hour in sorted({one.hour for one in counts}):
+        told = [one for one in counts if one.hour == hour]
+        rows = [(one.scope, one.key, one.hour, one.sent) for one in told]
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        with connection.cursor() as cursor:
+            cursor.execute(_ADD_TO_LIMITS, columns)
 
 
 def _merged(counts: Sequence[LaneCount]) -> list[LaneCount]:

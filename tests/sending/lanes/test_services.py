@@ -216,8 +216,8 @@ def test_an_alarm_ends_when_no_worker_is_in_trouble_any_more(db: None) -> None:
     _tell(Alarm(code=ALARM_CODE, is_on=True, title="Valkey does not answer"))
     # One worker has recovered; another has not.
     _tell(Alarm(code=ALARM_CODE, is_on=False))
-    _exchange([], [], set())
+    _exchange([], [], [], set())
     assert Alert.objects.get(code=ALARM_CODE).closed_at is None
     Alert.objects.update(seen_at=dt.datetime.now(tz=dt.UTC) - dt.timedelta(seconds=60))
-    _exchange([], [], set())
+    _exchange([], [], [], set())
     assert Alert.objects.get(code=ALARM_CODE).closed_at is not None
