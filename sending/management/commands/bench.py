@@ -18,7 +18,7 @@ from sending.management.bench.delivery import Options, bench_delivery
 from sending.management.bench.imports import bench_import
 from sending.management.bench.latency import bench_latency, pump
 from sending.management.bench.message_bytes import bench_bytes
-from sending.management.bench.scale import bench_scale
+from sending.management.bench.scale import bench_scale, run_child
 from sending.management.bench.signing import cores
 
 _MARK = "MAILWRIGHT_BENCH"  # set by `esp.stack.benchmark`, which starts the servers
@@ -41,6 +41,7 @@ class Command(BaseCommand):
         making.add_argument("--messages", type=int, default=5000)
         scale = kinds.add_parser("scale", help="what a long queue costs, and the tables' sizes")
         scale.add_argument("--rows", type=int, default=1_000_000)
+        scale.add_argument("--preparers", type=int, default=cores(), help="at work at once")
         latency = kinds.add_parser("latency", help="single messages beside a campaign")
         latency.add_argument("--recipients", type=int, default=20_000)
         latency.add_argument("--requests", type=int, default=200)
@@ -60,6 +61,8 @@ class Command(BaseCommand):
         reading.add_argument("tenant", type=uuid.UUID)
         reading.add_argument("list", type=uuid.UUID)
         kinds.add_parser("pump")
+        for kind in ("scale-prepare", "scale-clear"):
+            kinds.add_parser(kind).add_argument("campaign", type=uuid.UUID)
         working = kinds.add_parser("worker")
         working.add_argument("batch", type=uuid.UUID)
         working.add_argument("--profile", action="store_true")
@@ -75,6 +78,8 @@ class Command(BaseCommand):
                 self.stdout.write(json.dumps(reads.measure(options["tenant"], options["list"])))
             case "worker":
                 worker.work(options["batch"], profile=options["profile"])
+            case "scale-prepare" | "scale-clear" as kind:
+                run_child(kind, options["campaign"])
             case kind:
                 self.stdout.write(json.dumps(self._measure(kind, options)))
 
@@ -93,7 +98,7 @@ class Command(BaseCommand):
             case "bytes":
                 return bench_bytes(messages=options["messages"])
             case "scale":
-                return bench_scale(rows=options["rows"], say=say)
+                return bench_scale(**asked("rows", "preparers"), say=say)
             case "latency":
                 chosen = asked("recipients", "requests", "workers")
                 return bench_latency(**chosen, per_second=options["rate"], say=say)

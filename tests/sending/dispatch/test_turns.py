@@ -10,7 +10,8 @@ import uuid
 from collections import Counter
 
 import pytest
-from django.db import connections
+from django.db import connection, connections
+from django.db.backends.utils import CursorWrapper
 from django.utils import timezone
 
 from deliverability.holds.models import SendingHold
@@ -196,3 +197,32 @@ def test_a_huge_campaign_delays_another_tenants_first_message_by_no_more_than_se
     assert taken[0] < 5.0, taken
     assert QueueEntry.objects.filter(batch_id=huge.pk).exists()  # the campaign was still under way
     assert Message.unscoped.get(batch_id=small.pk).status in {"delivered", "bounced"}
+
+
+def test_who_has_due_mail_is_told_without_a_walk_through_the_queue(
+    batches: tuple[Batch, Batch],
+) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO sending_queueentry (message_id, tenant_id, batch_id, domain, due_at,"
+            " expires_at, attempts, worker, reason) SELECT gen_random_uuid(), %s, %s, 'a.test',"
+            " now(), now() + interval '1 day', 0, '', '' FROM generate_series(1, 20000)",
+            [batches[0].tenant_id, batches[0].pk],
+        )
+        for analysed in (False, True):  # whatever the planner knows
+            if analysed:
+                cursor.execute("ANALYZE sending_queueentry, sending_batch")
+            before = _rows_read(cursor)
+            assert {one.batch_id for one in ready_batches("broadcast", timezone.now())} == {
+                batch.pk for batch in batches
+            }
+            assert _rows_read(cursor) - before <= 4
+
+
+def _rows_read(cursor: CursorWrapper) -> int:
+    """Return how many rows of the queue this transaction has read, in order or by index."""
+    cursor.execute(
+        "SELECT pg_stat_get_xact_tuples_returned(queue) + pg_stat_get_xact_tuples_fetched(queue)"
+        " FROM (SELECT 'sending_queueentry'::regclass::oid) AS of_table (queue)"
+    )
+    return int(cursor.fetchone()[0])

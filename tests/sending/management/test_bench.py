@@ -76,6 +76,22 @@ def test_the_bytes_of_a_message_are_measured_by_part(folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.timeout(600)
+def test_a_long_queue_is_prepared_by_two_measured_and_given_back(folder: Path) -> None:
+    figures = bench("scale", "--rows", "3000", "--preparers", "2", folder=folder)
+    assert (figures["rows"], figures["preparers"]) == (3000, 2)
+    assert figures["prepare_rows_per_second"] > 0
+    assert figures["prepare_cpu_us_per_row"]["postgres"] > 0
+    assert figures["cost_us_per_message_long_queue"]["postgres"] > 0
+    assert figures["bytes_per_row"]["sending_message"] > 300
+    fill, sent, left = (
+        figures[f"bytes_after_{when}"]["sending_message"] for when in ("fill", "sent", "retention")
+    )
+    assert left < fill < sent
+    assert figures["given_back_by_retention"] >= sent - left
+    assert list(folder.iterdir()) == []
+
+
 def test_the_people_are_the_same_every_time_and_their_flaws_are_counted(tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("one.csv", "two.csv")]
     people = [write_people(file, rows=4000, domains=20, flawed=True) for file in files]
