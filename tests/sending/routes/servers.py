@@ -106,6 +106,12 @@ class Provider:
         self._thread.join()
 
 
+def hang_up(talk: SMTP) -> None:
+    """End a connection at once."""
+    if isinstance(talk.transport, asyncio.Transport):
+        talk.transport.abort()
+
+
 @dataclass
 class Inbox:
     """What a smarthost took, and whether it takes anything."""
@@ -113,6 +119,7 @@ class Inbox:
     messages: list[Envelope] = field(default_factory=list)
     logins: list[tuple[str, str]] = field(default_factory=list)
     refuse_mail: str = ""
+    cuts: bool = False  # takes a message and goes away without a word
 
     async def handle_MAIL(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
@@ -124,6 +131,8 @@ class Inbox:
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         self.messages.append(envelope)
+        if self.cuts:
+            hang_up(server)
         return "250 2.0.0 taken"
 
     async def auth_XOAUTH2(self, server: SMTP, args: list[str]) -> AuthResult:
@@ -155,11 +164,13 @@ class Smarthost:
 
         self._loop = asyncio.new_event_loop()
 
+        self._talks: list[SMTP] = []
+
         def serve() -> SMTP:
             with warnings.catch_warnings():
                 # It does not see the TLS that the connection starts with.
                 warnings.simplefilter("ignore")
-                return SMTP(
+                talk = SMTP(
                     self.inbox,
                     hostname="smarthost.test",
                     tls_context=None if implicit else tls,
@@ -170,6 +181,8 @@ class Smarthost:
                     enable_SMTPUTF8=True,
                     loop=self._loop,
                 )
+            self._talks.append(talk)
+            return talk
 
         # In a thread of its own: the tests that use it run on a loop, too.
         self._thread = threading.Thread(target=self._loop.run_forever)
@@ -192,6 +205,9 @@ class Smarthost:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for talk in self._talks:  # whoever was connected last may not have gone yet
+            hang_up(talk)
+        await asyncio.sleep(0)
 
 
 class Demanding:
