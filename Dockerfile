@@ -41,4 +41,4 @@ RUN SECRET_KEY=$(head -c 48 /dev/urandom | base64 -w0) SITE_URL=https://build.in
 USER mailwright
 VOLUME /data
 EXPOSE 8000
-CMD ["granian", "--interface", "wsgi", "--host", "0.0.0.0", "--port", "8000", "--workers", "2", "--blocking-threads", "8", "--no-ws", "esp.wsgi:application"]
+CMD ["granian", "--interface", "wsgi", "--host", "0.0.0.0", "--port", "8000", "--workers", "2", "--blocking-threads", "8", "--no-ws", "--workers-kill-timeout", "8", "esp.wsgi:application"]

@@ -136,7 +136,8 @@ def product_programs(
     granian = [
         *python, "-m", "granian", "--interface", "wsgi", "--host", LOOPBACK,
         "--port", str(ports.web), "--workers", "1", "--blocking-threads", "8", "--no-ws",
-        "--log-level", "warning", "esp.wsgi:application",
+        # A process that is told to end while it starts never hears of it (granian 2).
+        "--workers-kill-timeout", "8", "--log-level", "warning", "esp.wsgi:application",
     ]  # fmt: skip
     return [
         program("web", granian, web),

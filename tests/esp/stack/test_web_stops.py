@@ -1,0 +1,77 @@
+"""The web process ends within ten seconds of SIGTERM, whatever hangs in it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from esp.stack.world import Ports, product_programs
+
+_APP = """
+import time
+from pathlib import Path
+
+def application(environ, start_response):
+    if environ["PATH_INFO"] == "/hang":
+        Path("hanging").touch()
+        time.sleep(600)
+    start_response("204 No Content", [])
+    return []
+"""
+
+
+def _ask(port: int, path: str) -> socket.socket:
+    there = socket.create_connection(("127.0.0.1", port), timeout=5)
+    there.sendall(f"GET {path} HTTP/1.1\r\nHost: x.test\r\n\r\n".encode())
+    return there
+
+
+def _wait_for(what: str, is_so: object, seconds: float = 60.0) -> None:
+    assert callable(is_so)
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end, what
+        time.sleep(0.05)
+
+
+def _answers(port: int) -> bool:
+    try:
+        with _ask(port, "/") as there:
+            return there.recv(100).startswith(b"HTTP/1.1 204")
+    except OSError:
+        return False
+
+
+@pytest.mark.timeout(120)
+def test_a_request_that_hangs_does_not_hold_up_a_deploy(tmp_path: Path) -> None:
+    (tmp_path / "hanging_app.py").write_text(_APP)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (web,) = [
+        program
+        for program in product_programs(
+            root=tmp_path, logs=tmp_path, environment={}, ports=Ports(web=port)
+        )
+        if program.name == "web"
+    ]
+    command = [*web.command[:-1], "hanging_app:application"]  # the product's own, another app
+    process = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": "."})
+    try:
+        _wait_for("it does not start", lambda: _answers(port))
+        with _ask(port, "/hang"):
+            _wait_for("it does not hang", (tmp_path / "hanging").exists)
+            begun = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+            assert time.monotonic() - begun < 10
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
