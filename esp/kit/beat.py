@@ -1,12 +1,15 @@
-"""A scheduler that survives the loss of its memory."""
+"""A scheduler that survives the loss of its memory, and a clock that is set back."""
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 
 from celery.beat import PersistentScheduler
 
 log = logging.getLogger(__name__)
+
+_NOTICEABLE = dt.timedelta(seconds=1)
 
 
 class SturdyScheduler(PersistentScheduler):
@@ -24,3 +27,19 @@ class SturdyScheduler(PersistentScheduler):
             log.warning("the scheduler's file %s is broken: %r", self.schedule_filename, error)  # type: ignore[attr-defined]
             self._store = self._destroy_open_corrupted_schedule(error)  # type: ignore[attr-defined]
             super().setup_schedule()
+
+    def tick(self) -> float:
+        """Run what is due, and return the seconds until the next look.
+
+        Celery asks how long ago a job ran: after a clock was set back by an hour, nothing would run
+        for an hour. Jobs whose last run lies in the future are taken to have run now.
+        """
+        now = self.app.now()
+        ahead = [entry for entry in self.schedule.values() if entry.last_run_at > now + _NOTICEABLE]
+        if ahead:
+            log.warning("the clock was set back: %d jobs are scheduled anew", len(ahead))
+            for entry in ahead:
+                entry.last_run_at = now
+            self._heap = None  # made again by the times that hold now
+        seconds: float = super().tick()
+        return seconds

@@ -1,8 +1,11 @@
-"""The scheduler starts whatever a kill has left of its file."""
+"""The scheduler starts whatever a kill has left of its file, and whatever the clock does."""
 
 from __future__ import annotations
 
+import datetime as dt
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,3 +37,48 @@ def test_it_starts_with_values_that_cannot_be_read(tmp_path: Path) -> None:
         data = file.read_bytes()
         file.write_bytes(data[: len(data) // 2] + b"\0" * (len(data) - len(data) // 2))
     assert "dispatch-wake" in start(tmp_path / "schedule")
+
+
+class Recording(SturdyScheduler):
+    """Notes what it would send."""
+
+    sent: list[str]
+
+    def apply_entry(self, entry: Any, producer: Any = None) -> None:
+        self.sent.append(entry.name)
+
+
+def names_sent(scheduler: Recording, *, seconds: float) -> set[str]:
+    """Let the scheduler run for `seconds`; returns what it has sent."""
+    scheduler.sent = []
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(min(0.05, max(0.0, scheduler.tick())))
+    return set(scheduler.sent)
+
+
+@pytest.mark.parametrize("hours", [-30, 30])
+def test_it_goes_on_when_the_clock_jumps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    scheduler = Recording(app=app, schedule_filename=str(tmp_path / "schedule"))
+    names_sent(scheduler, seconds=2.5)
+    real = app.now
+    monkeypatch.setattr(app, "now", lambda: real() + dt.timedelta(hours=hours))
+    assert "dispatch-wake" in names_sent(scheduler, seconds=2.5)
+    assert "dispatch-wake" in names_sent(scheduler, seconds=2.5)
+    scheduler.close()
+
+
+def test_it_goes_on_with_a_file_from_the_future(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = app.now
+    monkeypatch.setattr(app, "now", lambda: real() + dt.timedelta(hours=30))
+    before = Recording(app=app, schedule_filename=str(tmp_path / "schedule"))
+    names_sent(before, seconds=2.5)
+    before.close()
+    monkeypatch.undo()
+    after = Recording(app=app, schedule_filename=str(tmp_path / "schedule"))
+    assert "dispatch-wake" in names_sent(after, seconds=2.5)
+    after.close()
