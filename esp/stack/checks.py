@@ -1,4 +1,4 @@
-"""`make check`: format, lint, types, import contracts, missing migrations, deploy checks."""
+"""`make check`: format, lint, shaping rules, import contracts, migrations, deploy checks, types."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ def main() -> int:
             _check("format", [str(scripts / "ruff"), "format", "--check", "."], environment),
             _check("lint", [str(scripts / "ruff"), "check", "."], environment),
             _check("templates", _djlint(scripts), environment),
+            # Each rule with a recorded reply that it decides, each site with a recorded MX.
+            _check("shaping rules", [*manage, "check_shaping"], environment),
             _check("import contracts", [str(scripts / "lint-imports")], environment),
             _check(
                 "missing migrations", [*manage, "makemigrations", "--check", "--dry-run"],

@@ -82,6 +82,8 @@ def test_a_right_file_is_read() -> None:
         ("connections = 10\n", "connections = \n", 2, "not TOML"),
         ("connections = 10\n", "conections = 10\n", 2, "unknown key 'conections'"),
         ("connections = 10\n", "connections = 0\n", 2, "above zero"),
+        ("connections = 10\n", f"connections = {'9' * 5000}\n", 2, "far too long"),
+        ("connections = 10\n", f"connections = {'[' * 9000}\n", 2, "far too deep"),
         ("connections = 10\n", "connections = -1\n", 2, "above zero"),
         ("connections = 10\n", "connections = 2.5\n", 2, "a whole number, not 2.5"),
         ("connections = 10\n", "connections = true\n", 2, "a whole number, not True"),
@@ -105,7 +107,7 @@ def test_a_right_file_is_read() -> None:
         ("[[rule]]", "[rule]", 18, "[[rule]]"),
         ('id = "acme-is-full"\n', "", 18, "id is missing"),
         ('sites = ["acme"]\n', "", 18, "names no sites"),
-        ('sites = ["acme"]', 'sites = ["acmee"]', 21, "there is no site 'acmee'"),
+        ('sites = ["acme"]', 'sites = ["acmee"]', 21, "'acmee'; did you mean 'acme'?"),
         ("code = [451]", "code = 451", 22, "a list of numbers"),
         ("code = [451]", "code = [250]", 22, "no code from 400"),
         ("code = [451]", "code = [451, 452]", 22, "no example has the code 452"),
@@ -120,7 +122,7 @@ def test_a_right_file_is_read() -> None:
         ('reaction = "slow_down"', 'reaction = "slowdown"', 28, "is none of"),
         ("factor = 0.5\n", "", 18, "factor"),
         ("factor = 0.5\n", "factor = 2\n", 29, "between 0 and 1"),
-        ("seconds = 60\nthen", "then", 18, "needs seconds"),
+        ("seconds = 60\nthen", "then", 28, "needs seconds"),
         ("times = 3, ", "", 31, "go together"),
         ('reaction = "suspend", seconds = 600', 'reaction = "suspend"', 31, "needs seconds"),
         ('source = "its page"\nexamples', "examples", 18, "source is missing"),
@@ -273,3 +275,25 @@ def test_any_text_at_all_is_read_or_refused_with_a_line(text: str) -> None:
     except ShapingInvalid as error:
         found = error.problems
     assert all(problem.line >= 1 and problem.reason for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("own", "line", "reason"),
+    [
+        ("[site.gogle]\nconnections = 2\n", 1, "no site 'gogle' to change; did you mean 'google'?"),
+        ('off = ["google-address-is-to-fast"]\n', 1, "did you mean 'google-address-is-too-fast'?"),
+        ('[site.mine]\ntitle = "M"\nsource = "u"\nsuffixes = ["google.com"]\nmx = ["google.com"]\n',
+         4, "the suffix google.com belongs to the site 'google' already"),
+    ],
+)  # fmt: skip
+def test_one_mistake_of_an_operator_is_one_complaint(own: str, line: int, reason: str) -> None:
+    with pytest.raises(ShapingInvalid) as caught:
+        load_shaping(extra=own)
+    (problem,) = caught.value.problems
+    assert problem.line == line
+    assert reason in problem.reason
+
+
+def test_the_mark_of_an_editor_in_front_is_no_mistake() -> None:
+    own = "\ufeff[site.google]\nconnections = 3\n"
+    assert load_shaping(extra=own).limits_for("google").connections == 3

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from sending.engine.classify import classify
+from sending.engine.classify import RULES, classify, validate_rules
 from sending.engine.ports import MxAnswer, MxHost
 from sending.engine.replies import parse_reply
 from sending.engine.shaping.hints import retry_after
@@ -30,7 +30,10 @@ class Command(BaseCommand):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         shaping = _load(options["file"])
+        if problems := validate_rules():
+            raise CommandError("\n".join(f"replies.toml: {problem}" for problem in problems))
         self.stdout.write(f"{len(shaping.sites)} sites and {len(shaping.rules)} rules are right.")
+        self.stdout.write(f"{len(RULES)} rules that tell the classes of replies are right.")
         site = options["site"]
         if options["mx"]:
             hosts = tuple(MxHost(host, 10) for host in options["mx"])
@@ -44,8 +47,11 @@ class Command(BaseCommand):
 def _load(path: Path | None) -> Shaping:
     try:
         return load_shaping(extra=path.read_text("utf-8") if path else None)
-    except (OSError, UnicodeDecodeError) as error:
-        raise CommandError(f"{path} cannot be read: {error}") from error
+    except UnicodeDecodeError as error:
+        text = f"{path} cannot be read: it is not UTF-8 (byte {error.start + 1}: {error.reason})"
+        raise CommandError(text) from error
+    except OSError as error:
+        raise CommandError(f"{path} cannot be read: {error.strerror}") from error
     except ShapingInvalid as error:
         raise CommandError(str(error)) from error
 
