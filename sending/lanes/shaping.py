@@ -40,8 +40,12 @@ def _load(path: str, scale: float) -> Shaping:
         return load_shaping(seconds_scale=scale)
     try:
         extra = Path(path).read_text("utf-8")
-    except (OSError, UnicodeError) as error:
-        raise ImproperlyConfigured(f"SHAPING_FILE {path} cannot be read: {error}") from error
+    except UnicodeDecodeError as error:
+        why = f"it is not UTF-8 (byte {error.start + 1}: {error.reason})"
+        raise ImproperlyConfigured(f"SHAPING_FILE {path} cannot be read: {why}") from error
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise ImproperlyConfigured(f"SHAPING_FILE {path} cannot be read: {why}") from error
     try:
         return load_shaping(extra=extra, seconds_scale=scale)
     except ShapingInvalid as error:

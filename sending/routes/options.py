@@ -174,7 +174,10 @@ def check_host(text: str, *, field: str, own_network: bool) -> str:
             text = ascii_domain(text)
         except ValueError:
             text = ""
-        if not text or not all(_LABEL.fullmatch(label) for label in text.split(".")):
+        labels = text.split(".")
+        # "127.1" and "0x7f.1" are addresses to the C library; no name ends in a number.
+        is_number = re.fullmatch(r"\d+|0x[0-9a-f]*", labels[-1]) is not None
+        if not text or is_number or not all(_LABEL.fullmatch(label) for label in labels):
             raise InvalidInput(
                 "Give a host name such as smtp.example.com, or an IP address, without a port.",
                 field=field,

@@ -6,6 +6,7 @@ had rules with a misspelt site, a doubled backslash or a trailing dot that nobod
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Sequence
 
 from sending.engine.classify import classify
@@ -44,7 +45,9 @@ def check(draft: Draft, *, only_files: tuple[str, ...]) -> list[Problem]:
     """Return what is wrong with the sites, and with the rules that stand in `only_files`."""
     if draft.default is None:
         return [Problem(only_files[0], 1, "the [default] limits are missing")]
-    return [*_overlaps(draft), *_recorded_hosts(draft), *_rules(draft, only_files)]
+    # Where two sites claim one suffix, the recorded hosts of one of them seem wrong as well.
+    sites = _overlaps(draft) or _recorded_hosts(draft)
+    return [*sites, *_rules(draft, only_files)]
 
 
 def _overlaps(draft: Draft) -> list[Problem]:
@@ -84,7 +87,10 @@ def _rules(draft: Draft, only_files: tuple[str, ...]) -> list[Problem]:
             continue
         for number, site in enumerate(rule.sites):
             if site not in draft.sites:
-                problems.append(place.problem(f"there is no site {site!r}", "sites", number))
+                close = difflib.get_close_matches(site, draft.sites, n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                reason = f"there is no site {site!r}{hint}"
+                problems.append(place.problem(reason, "sites", number))
         if not rule.examples:
             problems.append(place.problem("the rule has no recorded reply in examples"))
         problems += _examples(draft, rule)

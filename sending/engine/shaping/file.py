@@ -6,6 +6,7 @@ Whether the rules make sense together (examples that decide, sites that overlap)
 
 from __future__ import annotations
 
+import difflib
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -94,14 +95,27 @@ _ENHANCED = re.compile(r"(?:[45]|\*)\.(?:\d{1,3}|\*)\.(?:\d{1,3}|\*)")
 
 def read_file(text: str, *, name: str, draft: Draft) -> None:
     """Add what the file `text` says to `draft`, over what it has; problems are collected there."""
+    text = text.removeprefix("\ufeff")  # the mark that some editors put in front
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        line = re.search(r"at line (\d+)", str(error))
-        number = int(line[1]) if line else text.count("\n") + 1
-        draft.problems.append(Problem(name, number, f"this is not TOML: {error}"))
+    except RecursionError:
+        deepest = max(text.splitlines(), key=lambda line: line.count("[") + line.count("{"))
+        number = text.splitlines().index(deepest) + 1
+        draft.problems.append(Problem(name, number, "brackets are nested far too deep"))
+        return
+    except ValueError as error:
+        draft.problems.append(_no_toml(error, name, text))
         return
     _File(name, line_numbers(text), draft).read(data)
+
+
+def _no_toml(error: ValueError, name: str, text: str) -> Problem:
+    """Return the complaint about a file that the parser refused."""
+    if line := re.search(r"at line (\d+)", str(error)):
+        return Problem(name, int(line[1]), f"this is not TOML: {error}")
+    if number := re.search(r"\d{1000,}", text):  # Python's own limit, which names no place
+        return Problem(name, text.count("\n", 0, number.start()) + 1, "a number is far too long")
+    return Problem(name, text.count("\n") + 1, f"this is not TOML: {error}")
 
 
 class _File:
@@ -125,7 +139,10 @@ class _File:
             self._rule(index, entry)
         for index, rule_id in enumerate(self._texts(top, data, "off")):
             if self._draft.rules.pop(rule_id, None) is None:
-                self._complain(top, f"there is no rule {rule_id!r} to switch off", "off", index)
+                close = difflib.get_close_matches(rule_id, self._draft.rules, n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                reason = f"there is no rule {rule_id!r} to switch off{hint}"
+                self._complain(top, reason, "off", index)
 
     # --- Sites ---
 
@@ -146,6 +163,15 @@ class _File:
         if not _ID.fullmatch(site_id) or len(site_id) > 40:
             self._complain(place, "a site's name has lower-case letters, digits and hyphens")
         known = draft.sites.get(site_id)
+        if known is None and not {"title", "suffixes", "mx", "source"} & entry.keys():
+            # Only limits, as for a site that exists: the name is wrong, all else would follow.
+            close = difflib.get_close_matches(site_id, draft.sites, n=1)
+            hint = (
+                f"did you mean {close[0]!r}?" if close else f"known are {', '.join(draft.sites)}."
+            )
+            reason = f"there is no site {site_id!r} to change; {hint}"
+            self._complain(place, f"{reason} A new one needs title, suffixes, mx and source")
+            return
         limits = self._limits(place, entry, known.limits if known else draft.default)
         suffixes = self._hosts(place, entry, "suffixes") or (known.suffixes if known else ())
         recorded = self._hosts(place, entry, "mx") or (known.mx if known else ())
@@ -278,6 +304,9 @@ class _File:
             if extra := [key for key in _STEP_KEYS[1:] if key in step]:
                 self._complain(place, f"nothing takes no {' and no '.join(extra)}", extra[0])
             return None
+        if kind is None:
+            self._complain(place, "reaction is missing")
+            return None
         if kind not in REACTION_KINDS:
             reason = f"reaction {kind!r} is none of nothing, {', '.join(REACTION_KINDS)}"
             self._complain(place, reason, "reaction")
@@ -295,7 +324,7 @@ class _File:
 
     def _seconds(self, place: Place, step: Mapping[str, Any], kind: str) -> float:
         if "seconds" not in step:
-            self._complain(place, f"{kind} needs seconds")
+            self._complain(place, f"{kind} needs seconds", "reaction")
             return 0.0
         if kind.startswith("hold_") and step["seconds"] == 0:
             return 0.0  # until somebody lets it go

@@ -51,3 +51,26 @@ def test_the_product_does_not_start_with_a_wrong_file(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "wrong.toml" in done.stderr
     assert "line 1" in done.stderr
+
+
+def test_a_file_in_another_encoding_says_so(settings: Any, tmp_path: Path) -> None:
+    settings.SHAPING_FILE = str(tmp_path / "utf16.toml")
+    Path(settings.SHAPING_FILE).write_text("[site.google]\n", "utf-16")
+    with pytest.raises(ImproperlyConfigured, match=r"utf16\.toml.*not UTF-8"):
+        shaping_in_force()
+
+
+def test_a_worker_does_not_start_with_a_wrong_file(tmp_path: Path) -> None:
+    file = tmp_path / "wrong.toml"
+    file.write_text("# ours\n[site.google]\nconnections = 0\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "esp.celery", "worker", "--pool", "solo"],
+        env=os.environ | {"SHAPING_FILE": str(file), "SECRET_KEY": "x" * 50},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "line 3: connections must be above zero" in done.stderr
+    assert "celery@" not in done.stdout + done.stderr
