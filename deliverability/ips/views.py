@@ -24,6 +24,7 @@ from deliverability.ips.selectors import (
     nodes_with_addresses,
     pools_with_addresses,
 )
+from deliverability.ips.ways import overflow_gaps, take_picture
 from esp.kit.forms import add_domain_error
 from esp.kit.pages import status_of
 from esp.lib.errors import DomainError
@@ -64,7 +65,10 @@ def _today() -> dt.date:
 @require_GET
 def ips_list(request: HttpRequest) -> HttpResponse:
     """Show pools and their addresses."""
-    context = {"pools": pools_with_addresses(_today())}
+    context = {
+        "pools": pools_with_addresses(_today()),
+        "gaps": overflow_gaps(take_picture()),
+    }
     return render(request, "deliverability/ips/list.html", context)
 
 

@@ -131,12 +131,20 @@ def _why_not(picture: Picture, pool: IpPool) -> str:
     if not rows:
         return f"The pool {pool.name} has no address."
     active = [row for row in rows if row.status == _ACTIVE]
+    idle = [row for row in rows if row.status != _ACTIVE]
     if not active:
-        states = sorted({row.get_status_display().lower() for row in rows})
-        why = next((f": {row.status_reason}" for row in rows if row.status_reason), "")
-        return f"Every address of the pool {pool.name} is {' or '.join(states)}{why.rstrip('.')}."
+        return f"Every address of the pool {pool.name} is {_why_idle(idle)}."
     names = sorted({row.node for row in active})
-    return " ".join(_why_node(picture, name, pool) for name in names)
+    reasons = [_why_node(picture, name, pool) for name in names]
+    if idle:
+        reasons.append(f"What else the pool {pool.name} has is {_why_idle(idle)}.")
+    return " ".join(reasons)
+
+
+def _why_idle(rows: list[IpAddress]) -> str:
+    states = sorted({row.get_status_display().lower() for row in rows})
+    why = next((f": {row.status_reason}" for row in rows if row.status_reason), "")
+    return f"{' or '.join(states)}{why.rstrip('.')}"
 
 
 def _why_node(picture: Picture, name: str, pool: IpPool) -> str:
@@ -148,3 +156,21 @@ def _why_node(picture: Picture, name: str, pool: IpPool) -> str:
         return f"{which} is draining."
     since = node.seen_at.astimezone(dt.UTC)
     return f"{which} has given no sign of life since {since:%Y-%m-%d %H:%M:%S} UTC."
+
+
+def overflow_gaps(picture: Picture) -> list[str]:
+    """Return in words where a full pool's mail cannot overflow: a node takes what it has itself."""
+    gaps = []
+    for pool in picture.pools.values():
+        target = picture.pools.get(pool.overflow_pool_id) if pool.overflow_pool_id else None
+        if target is None or pool.overflow_when != IpPool.Overflow.FULL:
+            continue
+        there = {row.node for row in picture.active([target])}
+        alone = sorted({row.node for row in picture.active([pool])} - there - {""})
+        if alone and "" not in there:
+            where = f"node {alone[0]}" if len(alone) == 1 else f"nodes {', '.join(alone)}"
+            gaps.append(
+                f"When {pool.name} is full, its mail on the {where} waits: "
+                f"{target.name} has no active address there."
+            )
+    return gaps

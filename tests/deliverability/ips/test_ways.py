@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.test import Client
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
 from deliverability.ips.models import DeliveryNode, IpPool
 from deliverability.ips.nodes import beat
 from deliverability.ips.selectors import forget_sources, ways_out, why_no_source
+from deliverability.ips.ways import overflow_gaps, take_picture
 from tests import make
 from tests.cast import Cast
 
@@ -175,3 +177,26 @@ def test_beating_twice_is_one_node(db: None) -> None:
     die("a")
     beat("a")
     assert DeliveryNode.objects.get().seen_at > timezone.now() - dt.timedelta(seconds=10)
+
+
+def test_operators_see_on_which_nodes_a_full_pool_cannot_overflow(
+    operator: Client, cast: Cast
+) -> None:
+    warm = make.ip_pool("Warm", is_shared=False)
+    other = make.ip_address(warm, "127.0.9.9", node="c")
+    pool = make.ip_pool("Acme", is_shared=False, overflow_pool=warm, overflow_when=_FULL)
+    make.ip_address(pool, "127.0.9.1", node="a")
+    make.ip_address(pool, "127.0.9.2", node="b")
+    gap = "When Acme is full, its mail on the nodes a, b waits: Warm has no active address there."
+    assert overflow_gaps(take_picture()) == [gap]
+    assert gap in operator.get("/operator/ips/").content.decode()
+    other.node = "a"
+    other.save()
+    assert overflow_gaps(take_picture()) == [
+        "When Acme is full, its mail on the node b waits: Warm has no active address there."
+    ]
+    other.node = ""
+    other.save()
+    assert overflow_gaps(take_picture()) == []
+    IpPool.objects.filter(pk=pool.pk).update(overflow_when=_UNAVAILABLE)  # crosses nodes
+    assert overflow_gaps(take_picture()) == []
