@@ -38,6 +38,12 @@ _CLOCKS = dt.timedelta(minutes=1)
 OPEN_ENDED = frozenset(
     {"tenant-suspended", "held", "paused", "engine-paused", "no-worker", "no-source", "lane-paused"}
 )
+# By what held a message: the causes that say the same of more than this message.
+_SAID_ALREADY = {
+    "node": frozenset({"no-source"}),
+    "paused": frozenset({"lane-paused", "lane-suspended"}),
+    "suspended": frozenset({"lane-paused", "lane-suspended"}),
+}
 # Causes that end with the message's next attempt.
 TIMED = frozenset(
     {"limit", "cap", "route", "dns", "unreachable", "tls", "receiver", "scheduled",
@@ -60,15 +66,16 @@ def causes_of(
     if entry.worker and entry.due_at > now:
         yield Cause("leased", "The message is being handed over right now.")
         return
-    yield from causes_of_all(message, batch, now)
-    given = []
-    for cause in lane_causes(entry.source_id, entry.site, now):
-        given.append(cause.code)
+    given = set()
+    for cause in causes_of_all(message, batch, now):
+        given.add(cause.code)
         yield cause
-    own = own_cause(message, entry, now)
-    # What a shut lane said to the message is the lane's cause once more.
-    if not (given and entry.hold in ("paused", "suspended") and own.code == "limit"):
-        yield own
+    for cause in lane_causes(entry.source_id, entry.site, now):
+        given.add(cause.code)
+        yield cause
+    # What a shut lane, or the want of an address, said to the message is that cause once more.
+    if not given & _SAID_ALREADY.get(entry.hold, frozenset()):
+        yield own_cause(message, entry, now)
 
 
 def causes_of_all(message: Message, batch: Batch | None, now: dt.datetime) -> Iterator[Cause]:
@@ -84,7 +91,7 @@ def causes_of_all(message: Message, batch: Batch | None, now: dt.datetime) -> It
         )
     text = _why_no_source(message)
     if text:
-        yield Cause("no-source", f"{text} The message leaves as soon as this has changed.")
+        yield Cause("no-source", f"{text} Mail leaves as soon as this has changed.")
     elif not _is_any_worker_there(now):
         yield Cause("no-worker", "No delivery worker is running; mail leaves once one has started.")
 

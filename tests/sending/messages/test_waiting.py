@@ -121,13 +121,14 @@ def test_holds_of_others_and_ended_ones_do_not_count(waiting: Message, cast: Cas
 
 
 def test_a_held_campaign_says_until_when(waiting: Message, cast: Cast) -> None:
-    until = dt.datetime(2099, 1, 1, tzinfo=dt.UTC)
+    until = timezone.now() + HOUR
     with scope(cast.acme.pk):
         SendingHold.objects.create(
             reason="The receiver blocked it.", batch_ref=waiting.batch_id, until=until
         )
     assert sentence(waiting) == (
-        "This campaign is held: The receiver blocked it. This ends at 2099-01-01 00:00:00 UTC."
+        "This campaign is held: The receiver blocked it. "
+        f"This ends at {until:%Y-%m-%d %H:%M:%S} UTC."
     )
 
 

@@ -259,6 +259,10 @@ CASES: dict[str, tuple[Callable[[World], None], str, str, bool]] = {
 }
 
 
+# What holds more than the message, which itself would only wait for its turn.
+HOLDS_ALL = {"tenant-suspended", "held", "paused", "engine-paused", "no-worker"}
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_every_place_says_the_same_of_a_message(world: World, name: str, alice: Client) -> None:
     make_it, code, part, is_known = CASES[name]
@@ -279,9 +283,8 @@ def test_every_place_says_the_same_of_a_message(world: World, name: str, alice: 
         when = dt.datetime.fromisoformat(next_at)
         assert f'datetime="{when:%Y-%m-%dT%H:%M:%S}' in page
         assert when.strftime("%Y-%m-%d %H:%M:%S UTC") in told
-    also = [one["text"] for one in shown["waiting"]["causes"][1:]]
-    assert cause["text"] not in also
-    assert all(text in page and text in told for text in also)
+    also = [one["code"] for one in shown["waiting"]["causes"][1:]]
+    assert also == (["next"] if code in HOLDS_ALL else [])
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -299,6 +302,7 @@ def test_every_place_says_the_same_of_a_campaign(world: World, name: str, alice:
     assert part in group["cause"]["text"] or code in ("next", "scheduled")
     assert re.sub(r"\s+", " ", group["cause"]["text"]) in re.sub(r"\s+", " ", page)
     assert f"1: {group['cause']['text']}" in told
+    assert len(shown["groups"]) == (2 if code in HOLDS_ALL else 1)
     assert (group["next_attempt_at"] is not None) == is_known
 
 
