@@ -46,6 +46,8 @@ def opportunistic_context() -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # A server could keep us busy with one handshake after the other (CVE-2011-1473 turned around).
+    context.options |= ssl.OP_NO_RENEGOTIATION
     return context
 
 
@@ -66,6 +68,7 @@ def _relay_context(verify: bool, certificate: str, key: str) -> ssl.SSLContext:
     if verify:
         context = ssl.create_default_context()
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.options |= ssl.OP_NO_RENEGOTIATION
     else:
         context = opportunistic_context()
     if certificate:

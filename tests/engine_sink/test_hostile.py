@@ -7,6 +7,7 @@ engine must deliver to the next server.
 from __future__ import annotations
 
 import random
+import ssl
 import time
 
 import pytest
@@ -15,6 +16,7 @@ from esp.lib.clock import SystemClock
 from sending.engine.ports import Outcome
 from sending.engine.session import Timeouts
 from sending.engine.throttle import LaneLimits, LocalThrottle
+from sending.engine.tls import opportunistic_context, verifying_context
 from tests.engine_sink.conftest import BODY, World, order
 from tests.engine_sink.sink import (
     Action,
@@ -234,6 +236,13 @@ async def test_words_smuggled_in_before_tls_are_not_read_after_it(world: World) 
     assert sink.messages[0].is_tls
     assert sink.counts["EHLO"] == 2
     assert "SIZE" not in sink.messages[0].mail
+
+
+def test_no_server_may_ask_for_another_handshake() -> None:
+    """Up to TLS 1.2 it could, again and again; TLS 1.3 knows no such thing."""
+    for context in (opportunistic_context(), verifying_context()):
+        assert context.options & ssl.OP_NO_RENEGOTIATION
+        assert context.minimum_version == ssl.TLSVersion.TLSv1_2
 
 
 # --- all at once ---------------------------------------------------------------------------------
