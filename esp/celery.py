@@ -61,7 +61,9 @@ app.conf.update(
             "schedule": 24 * 3600.0,
         },
         "audience-resume-imports": {"task": "audience.resume_imports", "schedule": 30.0},
-        "dispatch-wake": {"task": "dispatch.wake", "schedule": 2.0, "options": {"expires": 2}},
+        # How soon a sweep is of no use any more; no sooner than clocks of two hosts may differ, or
+        # a busy worker may take to come to it: else it would never run at all.
+        "dispatch-wake": {"task": "dispatch.wake", "schedule": 2.0, "options": {"expires": 10}},
         "dispatch-check-queue": {
             "task": "dispatch.check_queue",
             "schedule": 60.0,
@@ -71,9 +73,9 @@ app.conf.update(
         "campaigns-sweep": {
             "task": "campaigns.sweep",
             "schedule": 3.0,
-            "options": {"expires": 3},
+            "options": {"expires": 10},
         },
-        "feedback-sweep": {"task": "feedback.sweep", "schedule": 5.0, "options": {"expires": 5}},
+        "feedback-sweep": {"task": "feedback.sweep", "schedule": 5.0, "options": {"expires": 10}},
         "feedback-purge": {"task": "feedback.purge", "schedule": 24 * 3600.0},
         "console-count-queue": {
             "task": "console.count_queue",

@@ -14,6 +14,7 @@ import time
 from typing import cast
 
 import redis
+from django.conf import settings
 
 from deliverability.ips.nodes import this_node
 from esp.kit.valkey import client
@@ -70,7 +71,11 @@ def alive(stream: str, node: str = "") -> int:
     """
     try:
         connection = client()
-        connection.zremrangebyscore(_key(stream), "-inf", time.time() - _ALIVE_SECONDS)
+        now = time.time()
+        connection.zremrangebyscore(_key(stream), "-inf", now - _ALIVE_SECONDS)
+        # Left by a clock that was ahead: it would count as alive until that time has come.
+        latest = now + settings.DELIVERY_SLICE_SECONDS + _ALIVE_SECONDS
+        connection.zremrangebyscore(_key(stream), latest, "+inf")
         names = cast(list[bytes], connection.zrange(_key(stream), 0, -1))
         dead = [name for name in names if _is_dead(name.decode())]
         if dead:

@@ -82,3 +82,8 @@ def test_it_goes_on_with_a_file_from_the_future(
     after = Recording(app=app, schedule_filename=str(tmp_path / "schedule"))
     assert "dispatch-wake" in names_sent(after, seconds=2.5)
     after.close()
+
+
+def test_no_job_is_stale_before_a_busy_worker_or_one_with_another_clock_can_take_it() -> None:
+    for name, entry in app.conf.beat_schedule.items():
+        assert entry.get("options", {}).get("expires", 10) >= 10, name

@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 
+from django.conf import settings
+
 from esp.kit.valkey import client
 from sending.dispatch import pumps
 
@@ -31,3 +33,12 @@ def test_what_another_machine_does_is_waited_for() -> None:
     client().delete("mw:pumps:broadcast")
     pumps.beat("broadcast", name_of(4_000_000, host="another"), seconds=3)
     assert pumps.alive("broadcast") == 1
+
+
+def test_a_sign_of_life_from_a_clock_that_was_ahead_does_not_count() -> None:
+    client().delete("mw:pumps:broadcast")
+    pumps.beat("broadcast", "elsewhere:1:a", seconds=24 * 3600.0)
+    assert pumps.alive("broadcast") == 0
+    pumps.beat("broadcast", "elsewhere:1:a", seconds=settings.DELIVERY_SLICE_SECONDS)
+    assert pumps.alive("broadcast") == 1
+    pumps.end("broadcast", "elsewhere:1:a")
