@@ -202,6 +202,8 @@ def test_a_huge_campaign_delays_another_tenants_first_message_by_no_more_than_se
 def test_who_has_due_mail_is_told_without_a_walk_through_the_queue(
     batches: tuple[Batch, Batch],
 ) -> None:
+    """Neither right after a fill nor after ANALYZE: PostgreSQL liked to join all of the queue."""
+    QueueEntry.objects.all().delete()
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO sending_queueentry (message_id, tenant_id, batch_id, domain, due_at,"
@@ -209,13 +211,12 @@ def test_who_has_due_mail_is_told_without_a_walk_through_the_queue(
             " now(), now() + interval '1 day', 0, '', '' FROM generate_series(1, 20000)",
             [batches[0].tenant_id, batches[0].pk],
         )
-        for analysed in (False, True):  # whatever the planner knows
+        for analysed in (False, True):
             if analysed:
                 cursor.execute("ANALYZE sending_queueentry, sending_batch")
             before = _rows_read(cursor)
-            assert {one.batch_id for one in ready_batches("broadcast", timezone.now())} == {
-                batch.pk for batch in batches
-            }
+            ready = ready_batches("broadcast", timezone.now())
+            assert [one.batch_id for one in ready] == [batches[0].pk]
             assert _rows_read(cursor) - before <= 4
 
 
