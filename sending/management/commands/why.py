@@ -6,10 +6,14 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
 
 from esp.lib.ids import from_public
 from sending.events.timeline import timeline_of
+from sending.lanes.models import LaneState
+from sending.lanes.selectors import lane_facts
 from sending.messages.batch_waiting import waits_of
+from sending.messages.lane_waiting import count_lanes, sees_all_tenants
 from sending.messages.models import Batch, Message
 from sending.messages.selectors import batch_of, queue_entry_of
 from sending.messages.waiting import explanation_of, moment, wait_of
@@ -17,17 +21,19 @@ from tenants.scoping.context import scope
 
 
 class Command(BaseCommand):
-    """`manage.py why msg_…` or `manage.py why bat_…`."""
+    """`manage.py why msg_…`, `manage.py why bat_…` or `manage.py why lane_…`."""
 
-    help = "Say in words why a message, or the rest of a batch, waits, and what was tried."
+    help = "Say in words why a message, the rest of a batch or a lane waits, and what was tried."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("id", help="a message (msg_…) or a batch (bat_…)")
+        parser.add_argument("id", help="a message (msg_…), a batch (bat_…) or a lane (lane_…)")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         public_id = str(options["id"]).strip()
         if public_id.startswith("bat_"):
             self._batch(public_id)
+        elif public_id.startswith("lane_"):
+            self._lane(public_id)
         else:
             self._message(public_id)
 
@@ -73,3 +79,29 @@ class Command(BaseCommand):
                 if group.is_too_late:
                     again = " They are given up before."
                 self.stdout.write(f"{group.count}{more}: {group.cause.text}{again}")
+
+    def _lane(self, public_id: str) -> None:
+        try:
+            lane = LaneState.objects.filter(pk=from_public("lane", public_id)).first()
+        except ValueError as error:
+            raise CommandError("Give an id such as lane_01k9y7mv5xf4a8k2r5t9c3w6hd.") from error
+        if lane is None:
+            raise CommandError("There is no such lane.")
+        now = timezone.now()
+        facts = lane_facts(lane.source_id, lane.site, now=now)
+        self.stdout.write(f"{facts.site_title} from {facts.source_address}: {facts.state}")
+        if facts.state != "running":
+            until = f" Until {moment(facts.until)}." if facts.until else ""
+            reason = (facts.reason or "No reason was given").rstrip(".")
+            self.stdout.write(f"{reason}.{until}")
+        self.stdout.write(f"Sent today: {facts.sent_day}. Last refusal: {facts.last_reply or '–'}")
+        if not sees_all_tenants():
+            self.stdout.write("What waits is on the lane's page; here, the workers' role sees it.")
+            return
+        parts, _ = count_lanes(now, source_id=lane.source_id, site=lane.site)
+        if not parts:
+            self.stdout.write("Nothing waits here.")
+        for part in parts:
+            example = f" For example: {part.example}" if part.example else ""
+            again = f" Next attempt: {moment(part.next_at)}." if part.next_at else ""
+            self.stdout.write(f"{part.count} ({part.why}).{example}{again}")

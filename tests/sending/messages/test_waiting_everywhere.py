@@ -335,3 +335,16 @@ def test_a_message_that_is_given_up_before_has_no_next_try(world: World, alice: 
     (group,) = acme.get(f"/api/v1/batches/{world.batch.public_id}/waiting").json()["groups"]
     assert (group["next_attempt_at"], group["is_too_late"]) == (None, True)
     assert "They are given up before." in terminal(world.batch.public_id)
+
+
+def test_a_lane_says_why_it_rests_and_what_waits_in_it(world: World) -> None:
+    suspended_lane(world)
+    told = terminal(LaneState.objects.get().public_id)
+    assert f"{SITE} from unbound: suspended" in told
+    assert "It asked for a rest. Until " in told
+    assert "1 (suspended). For example: Mail from 192.0.2.1" in told
+
+
+def test_a_lane_says_that_nothing_waits(world: World) -> None:
+    lane = LaneState.objects.create(source_id="", site="google")
+    assert "Nothing waits here." in terminal(lane.public_id)
