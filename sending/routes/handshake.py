@@ -66,6 +66,19 @@ def why_refused(relay: Relay, ip: str, *, seconds: float, ehlo_name: str) -> str
     return f"The server closed the connection right after TLS, as servers do that {what}."
 
 
+def why_unreachable(ip: str, port: int, *, seconds: float) -> str:
+    """Return why there is no connection, in the operating system's words; "" when there is one."""
+    try:
+        socket.create_connection((ip, port), timeout=seconds).close()
+    except TimeoutError:
+        return f"No answer from port {port} within {seconds:.0f} seconds: a firewall, as a rule."
+    except ConnectionRefusedError:
+        return f"The connection was refused: nothing listens at port {port}."
+    except OSError as error:
+        return f"The connection failed: {error.strerror or error}."
+    return ""
+
+
 def ended_at(certificate: str) -> dt.datetime | None:
     """Return when a client certificate (PEM) has ended, or None while it holds or there is none."""
     try:

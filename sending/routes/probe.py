@@ -24,7 +24,7 @@ from sending.routes.building import (
     provider_of,
     relay_of,
 )
-from sending.routes.handshake import why_refused
+from sending.routes.handshake import why_refused, why_unreachable
 from sending.routes.http.outcomes import clean
 from sending.routes.models import Route
 from sending.routes.types import Probe, Step
@@ -91,12 +91,23 @@ async def _probe_relay(relay: Relay) -> Probe:
 
 
 async def _explained(relay: Relay, failed: Outcome, ehlo_name: str) -> Outcome:
-    """Return the failure with the server's reason, where that is our certificate."""
-    may_be = failed.smtp_code is None and failed.phase in _AROUND_TLS and relay.tls != "never"
-    if not may_be or not failed.mx_address:
+    """Return the failure in words that say more: why nothing connects, what our certificate lacks.
+
+    A session knows less of both: asyncio keeps the system's reason to itself.
+    """
+    ip = failed.mx_address
+    if failed.smtp_code is not None or failed.phase not in _AROUND_TLS or not ip:
+        return failed
+    if failed.phase == "connect":
+        text = await asyncio.to_thread(
+            why_unreachable, ip, relay.port, seconds=_CONNECT_SECONDS / 2
+        )
+        if text:
+            return replace(failed, text=text)
+    if relay.tls == "never":
         return failed
     reason = await asyncio.to_thread(
-        why_refused, relay, failed.mx_address, seconds=_CONNECT_SECONDS, ehlo_name=ehlo_name
+        why_refused, relay, ip, seconds=_CONNECT_SECONDS, ehlo_name=ehlo_name
     )
     return replace(failed, phase="tls", text=reason) if reason else failed
 

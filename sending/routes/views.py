@@ -59,6 +59,10 @@ def _page(request: HttpRequest, name: str, form: forms.Form, **context: Any) -> 
     return render(request, f"sending/routes/{name}.html", {"form": form, **context}, status=status)
 
 
+def _rests(route: Route) -> bool:
+    return route.rests_until is not None and route.rests_until > timezone.now()
+
+
 # --- routes ---
 
 
@@ -161,10 +165,9 @@ def edit_route(request: HttpRequest, route_id: str) -> HttpResponse:
         else:
             messages.success(request, f"The route {route.name} is saved.")
             return redirect("operator-route", route_id=route_id)
-    rests = route.rests_until is not None and route.rests_until > timezone.now()
     hook = webhook_of(route)
     return _page(request, "form", form, heading=f"Route {route.name}", button="Save",
-                 route=route, provider=provider, rests=rests, hook=hook,
+                 route=route, provider=provider, rests=_rests(route), hook=hook,
                  webhook_kind=WEBHOOKS.get(provider.name) if provider else None,
                  hook_url=webhook_url(hook) if hook else "")  # fmt: skip
 
@@ -175,7 +178,9 @@ def test_route(request: HttpRequest, route_id: str) -> HttpResponse:
     """Connect and log in, and show the steps; no message is sent."""
     route = access_route(_operator(request), route_id)
     found = services.test_route(operator=_operator(request), route=route)
-    return render(request, "sending/routes/test.html", {"route": route, "probe": found})
+    route.refresh_from_db()
+    context = {"route": route, "probe": found, "rests": _rests(route)}
+    return render(request, "sending/routes/test.html", context)
 
 
 @operator_page
