@@ -14,6 +14,8 @@ then the batch: they wait for the parts in hand, while no new one can be cut.
 from __future__ import annotations
 
 import logging
+import math
+import time
 import uuid
 from typing import Any
 
@@ -22,7 +24,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from deliverability.ips.selectors import is_capped_today
-from esp.kit.jobs import enqueue_on_commit
+from esp.kit.jobs import enqueue_now, enqueue_on_commit
 from esp.kit.stopping import is_stopping
 from sending.audience.engagement import ENGAGED_FIRST_SQL
 from sending.audience.recipients import next_bound, recipients_select
@@ -45,15 +47,21 @@ _NORMALISED = "SELECT contact_id, lower(email) AS email, name, variables FROM ({
 _OPEN = (Campaign.Status.PREPARING, Campaign.Status.PAUSED)
 
 
-def prepare_campaign(*, tenant_id: uuid.UUID, campaign_id: uuid.UUID) -> int:
+def prepare_campaign(
+    *, tenant_id: uuid.UUID, campaign_id: uuid.UUID, seconds: float = math.inf
+) -> int:
     """Make messages that are missing until there are none; return how many this call made.
 
     For workers, several at once (`CAMPAIGN_PREPARERS`). Stops when the campaign is cancelled; a
     paused one is prepared on, only nothing of it leaves. While the queue is full it ends early:
-    the sweep takes it up again. Asked to stop (SIGTERM), it ends after the part in hand.
+    the sweep takes it up again. After `seconds`, or asked to stop (SIGTERM), it ends with the part
+    in hand and enqueues the job anew, for whoever comes next.
     """
-    made = 0
-    while not is_stopping():
+    made, end = 0, time.monotonic() + seconds
+    while True:
+        if is_stopping() or time.monotonic() >= end:
+            enqueue_now(jobs.PREPARE, str(tenant_id), str(campaign_id))
+            break
         why = why_full(Stream.BROADCAST)
         if why:
             log.warning("the campaign %s is not prepared on: %s", campaign_id, why)

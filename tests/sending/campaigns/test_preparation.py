@@ -160,7 +160,23 @@ def test_progress_counts_what_was_made_at_each_further_part(started: Campaign) -
     assert len(recipients(started)) == 8
 
 
-def test_it_ends_between_two_parts_when_its_worker_is_stopped(started: Campaign) -> None:
+def test_it_gives_way_after_its_seconds_and_goes_to_the_end_of_the_line(
+    started: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[tuple[str, ...]] = []
+    monkeypatch.setattr(preparation, "enqueue_now", lambda *call: sent.append(call))
+    ids = {"tenant_id": started.tenant_id, "campaign_id": started.pk}
+    assert prepare_campaign(**ids, seconds=0) == 0
+    assert sent == [("campaigns.prepare", str(started.tenant_id), str(started.pk))]
+    assert prepare_campaign(**ids, seconds=3600) == 10
+    assert len(sent) == 1, "what is done is not enqueued again"
+
+
+def test_it_ends_between_two_parts_when_its_worker_is_stopped(
+    started: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+    monkeypatch.setattr(preparation, "enqueue_now", lambda name, *_: sent.append(name))
     first_part(started)
     ask_to_stop()
     try:
@@ -168,6 +184,7 @@ def test_it_ends_between_two_parts_when_its_worker_is_stopped(started: Campaign)
     finally:
         forget_to_stop()
     assert len(recipients(started)) == 4
+    assert sent == ["campaigns.prepare"], "another worker is woken"
     assert prepare_campaign(tenant_id=started.tenant_id, campaign_id=started.pk) == 6
 
 
