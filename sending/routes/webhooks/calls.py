@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from json import JSONDecodeError
 from typing import Any
 
 from anymail.exceptions import AnymailError, AnymailWebhookValidationFailure
@@ -65,7 +66,8 @@ def read_call(
     ) as error:  # fmt: skip
         # What a stranger sends may have any shape; anymail reads it as its provider documents it.
         log.info("a call of %s was not understood", provider, exc_info=error)
-        raise BadCall(400, f"The call was not understood ({type(error).__name__}).") from error
+        what = "it is no JSON" if isinstance(error, JSONDecodeError) else "something is missing"
+        raise BadCall(400, f"The call was not understood: {what}.") from error
     if len(events) > MAX_EVENTS:
         raise BadCall(413, f"There are more than {MAX_EVENTS} events in the call.")
     return reports_of(provider, events)
