@@ -16,12 +16,13 @@ os.environ.setdefault("MAILWRIGHT_PROCESS", "worker")
 
 from django.conf import settings
 
-from esp.kit.stopping import ask_to_stop
+from esp.kit.stopping import ask_to_stop, end_in_time
 
 QUEUES = ("transactional", "broadcast", "feedback", "webhooks", "imports", "default")
 
 # Celery tells the main process alone; the children that deliver share this flag with it.
 worker_shutting_down.connect(ask_to_stop)
+worker_shutting_down.connect(end_in_time)
 
 app = Celery("mailwright")
 app.set_default()  # for every thread: Celery else makes up an app without broker in the others

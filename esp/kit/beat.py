@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+from typing import Any
 
 from celery.beat import PersistentScheduler
 
@@ -28,18 +29,21 @@ class SturdyScheduler(PersistentScheduler):
             self._store = self._destroy_open_corrupted_schedule(error)  # type: ignore[attr-defined]
             super().setup_schedule()
 
-    def tick(self) -> float:
+    def tick(self, *args: Any, **options: Any) -> float:
         """Run what is due, and return the seconds until the next look.
 
         Celery asks how long ago a job ran: after a clock was set back by an hour, nothing would run
         for an hour. Jobs whose last run lies in the future are taken to have run now.
         """
         now = self.app.now()
-        ahead = [entry for entry in self.schedule.values() if entry.last_run_at > now + _NOTICEABLE]
+        latest = now + _NOTICEABLE
+        ahead = [
+            entry for entry in self.schedule.values() if (entry.last_run_at or latest) > latest
+        ]
         if ahead:
             log.warning("the clock was set back: %d jobs are scheduled anew", len(ahead))
             for entry in ahead:
                 entry.last_run_at = now
             self._heap = None  # made again by the times that hold now
-        seconds: float = super().tick()
+        seconds: float = super().tick(*args, **options)
         return seconds
