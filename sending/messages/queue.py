@@ -29,7 +29,7 @@ UUID7_SQL: Final = (
     "substr(gen_random_uuid()::text, 16))::uuid"
 )
 
-# Keys and addresses of a chunk are kept from the message's row to the queue's: not on disk.
+# A chunk is used twice, for messages and queue: it must not be put on disk in between.
 _CHUNK_MEMORY: Final = "64MB"
 
 # The same for row `n` of a statement that began at `mw_us` (microseconds): the rest of the
@@ -67,25 +67,27 @@ SELECT id, %(tenant)s, %(batch)s, domain, %(due)s, %(expires)s, 0, '', %(reason)
 FROM incoming WHERE refusal = ''
 """
 
+# The rows are kept for two passes: first the whole queue, then the messages. Handing each message's
+# key on to the queue by RETURNING keeps less, and costs a tenth more: two tables' pages take turns.
 _INSERT_FROM_SELECT = """
 WITH source AS (
     SELECT contact_id, email, name, variables, row_number() OVER () AS n FROM ({select}) AS chosen
+), fresh AS MATERIALIZED (
+    SELECT {uuid7} AS id, contact_id, email, name, variables FROM source
 ), written AS (
     INSERT INTO sending_message (
         id, tenant_id, batch_id, content_id, contact_id, stream, recipient, recipient_name,
         variables, tags, metadata, status, site, attempts, bounce_class, last_reply, created_at,
         expires_at)
-    SELECT {uuid7}, %(mw_tenant)s, %(mw_batch)s, %(mw_content)s, contact_id, %(mw_stream)s, email,
+    SELECT id, %(mw_tenant)s, %(mw_batch)s, %(mw_content)s, contact_id, %(mw_stream)s, email,
            left(name, 200), variables, '{{}}', '{{}}', 'queued', '', 0, '', '', %(mw_now)s,
            %(mw_expires)s
-    FROM source
-    RETURNING id, contact_id, recipient
+    FROM fresh
 )
 INSERT INTO sending_queueentry
     (message_id, tenant_id, batch_id, domain, due_at, expires_at, attempts, worker, reason)
-SELECT id, %(mw_tenant)s, %(mw_batch)s, split_part(recipient, '@', 2), {due}, %(mw_expires)s, 0, '',
-       ''
-FROM written
+SELECT id, %(mw_tenant)s, %(mw_batch)s, split_part(email, '@', 2), {due}, %(mw_expires)s, 0, '', ''
+FROM fresh
 """
 
 
