@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any, cast
@@ -44,10 +43,16 @@ def _key(stream: str) -> str:
     return f"mw:posts:{stream}"
 
 
+def _now() -> float:
+    """Return Valkey's time: hosts' clocks may differ by more than a worker may be silent."""
+    seconds, micros = client().time()
+    return seconds + micros / 1e6
+
+
 def announce(stream: str, *, worker: str, processes: int) -> None:
     """Say that `worker` (unique) serves this node's queue of `stream` with so many processes."""
     try:
-        client().zadd(_key(stream), {f"{processes}|{worker}|{this_node()}": time.time()})
+        client().zadd(_key(stream), {f"{processes}|{worker}|{this_node()}": _now()})
     except redis.RedisError as error:
         log.warning("a worker could not say that it is there: %s", error)
 
@@ -64,7 +69,7 @@ def processes_by_node(stream: str) -> dict[str, int]:
     """Return how many processes each node has for `stream`; nothing when Valkey does not answer."""
     found: Counter[str] = Counter()
     try:
-        client().zremrangebyscore(_key(stream), "-inf", time.time() - _ALIVE_SECONDS)
+        client().zremrangebyscore(_key(stream), "-inf", _now() - _ALIVE_SECONDS)
         for name in cast(list[bytes], client().zrange(_key(stream), 0, -1)):
             processes, _, node = name.decode().split("|", 2)
             found[node] += int(processes)
