@@ -240,6 +240,18 @@ def give_back(message_ids: Collection[uuid.UUID], *, worker: str, now: dt.dateti
         raw_cursor().execute(_GIVE_BACK, {"now": now, "ids": uuids(message_ids), "worker": worker})
 
 
+_KEEP = """
+UPDATE sending_queueentry SET due_at = %(end)s
+WHERE message_id = ANY(%(ids)s) AND worker = %(worker)s
+"""
+
+
+def keep(message_ids: Collection[uuid.UUID], *, worker: str, end: dt.datetime) -> None:
+    """Renew leases that `worker` still holds until `end`."""
+    with connection.wrap_database_errors:
+        raw_cursor().execute(_KEEP, {"end": end, "ids": uuids(message_ids), "worker": worker})
+
+
 def has_due(stream: str, now: dt.datetime) -> bool:
     """Tell whether a message of `stream` is due that may leave now."""
     return bool(ready_batches(stream, now))

@@ -19,7 +19,7 @@ from esp.kit.wakeups import Listener
 from esp.lib.backoff import SCHEDULES, Schedule
 from esp.lib.clock import SystemClock
 from sending.dispatch import results
-from sending.dispatch.claims import Job, claim, give_back, jobs_for
+from sending.dispatch.claims import Job, claim, give_back, jobs_for, keep
 from sending.dispatch.contents import ContentCache, ReadyContent, build_data, envelope_of
 from sending.dispatch.journal import Journal, abandoned, kept_anywhere
 from sending.dispatch.metrics import DeliveryMetrics
@@ -63,6 +63,7 @@ class DeliveryWork:
         self._contents = ContentCache()
         self._loading: dict[uuid.UUID, asyncio.Task[ReadyContent]] = {}
         self._schedule = schedule_for(stream)
+        self._lease_time = dt.timedelta(seconds=settings.DELIVERY_LEASE_SECONDS)
         self.journal = Journal(journal_folder(), name)
         self._looked_at = -_LOOK_FOR_DEAD_SECONDS
         self._ways = Ways()
@@ -115,7 +116,7 @@ class DeliveryWork:
             limit=limit,
             worker=self._name,
             now=now,
-            lease=dt.timedelta(seconds=settings.DELIVERY_LEASE_SECONDS),
+            lease=self._lease_time,
             avoid=avoid.destinations,
             full=avoid.of_parties,
             avoid_batches=self._ways.avoided(),
@@ -236,6 +237,12 @@ class DeliveryWork:
         self.metrics.note(self._stream, (result.outcome for result in batch))
         if self.witness is not None:
             note_results(self.witness.take())
+
+    async def keep(self, jobs: Sequence[Job]) -> None:
+        """Renew the leases of messages that a server takes long over."""
+        ids = [job.message_id for job in jobs]
+        end = self._clock.now() + self._lease_time
+        await self.in_database(lambda: keep(ids, worker=self._name, end=end))
 
     async def give_back(self, jobs: Sequence[Job]) -> None:
         """Hand back leases that were not used."""

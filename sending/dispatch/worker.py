@@ -78,15 +78,21 @@ def slice_settings(stream: str, *, seconds: float, lingers: bool = False) -> Sli
     while for the next message, so that it finds warm connections and a worker that is awake.
     """
     slots = settings.DELIVERY_CONCURRENCY
+    keep_seconds = settings.DELIVERY_LEASE_SECONDS / 4
     if stream == "transactional":
         return SliceSettings(
             duration_seconds=seconds,
             concurrency=slots,
+            keep_seconds=keep_seconds,
             linger_seconds=min(_LINGER_SECONDS, seconds) if lingers else 0.0,
             record=_SMALL,
         )
     return SliceSettings(
-        duration_seconds=seconds, concurrency=slots, ahead=_AHEAD * slots, record=_LARGE
+        duration_seconds=seconds,
+        concurrency=slots,
+        ahead=_AHEAD * slots,
+        keep_seconds=keep_seconds,
+        record=_LARGE,
     )
 
 

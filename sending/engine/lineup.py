@@ -7,6 +7,7 @@ does not stand behind all that was claimed of a campaign before it.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 J = TypeVar("J")
@@ -125,6 +126,20 @@ class Lineup(Generic[J]):
             else:
                 names.add(name)
         return names, pairs
+
+    def withdraw(self, names: Iterable[str]) -> list[J]:
+        """Take what waits for these destinations out of the line."""
+        jobs: list[J] = []
+        for name in names:
+            line = self._waiting.pop(name, None)
+            if line is None:
+                continue
+            jobs += line.jobs()
+            if name in self._in_turn:
+                self._in_turn.discard(name)
+                self._turns.remove(name)
+                self._ready -= line.length
+        return jobs
 
     def drain(self) -> list[J]:
         """Take all that wait out of the line."""

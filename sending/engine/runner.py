@@ -3,6 +3,9 @@
 Knows nothing of queues or databases: `sending.dispatch` hands in functions. A slice lasts seconds;
 a worker runs one after the other, so that limits, pauses and new code take hold soon. Its slots are
 coroutines that live as long as the slice and take one job after the other.
+
+A server that hangs when the slice's time is over puts its end off, and no slot stands idle for it:
+the slice goes on in overtime, begins nothing more where all hangs, and ends when nothing does.
 """
 
 from __future__ import annotations
@@ -15,8 +18,9 @@ from typing import Generic, TypeVar
 
 from esp.lib.clock import Clock
 from sending.engine.lineup import Lineup
-from sending.engine.ports import Deliver, Order, Outcome, Phase
+from sending.engine.ports import Deliver, Outcome, Phase
 from sending.engine.recorder import Recorder, RecordSettings, Result
+from sending.engine.slots import Slot, Slots
 from sending.engine.work import Avoid, NotReady, SliceSettings, SliceSummary, Work
 
 J = TypeVar("J")
@@ -41,6 +45,8 @@ _SITE_HOLDS = frozenset({"connections", "rate", "cap", "suspended", "paused", "q
 # by batch: another one's first message has its own at once.
 _TURN_HOLDS = frozenset({"connections", "rate"})
 _SHORT_HOLD_SECONDS = 1.0
+# What has begun shortly before a slice ends, and what of it has sent nothing, gets so long.
+_LAST_SECONDS = 5.0
 
 
 async def run_slice(
@@ -72,18 +78,6 @@ def _nobody(_job: object) -> str:
     return ""
 
 
-class _Slot(Generic[J]):
-    """One of the slice's places: its task, and what it is busy with."""
-
-    __slots__ = ("is_safe", "job", "order", "task")
-
-    def __init__(self) -> None:
-        self.job: J | None = None
-        self.order: Order | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.is_safe = False  # it was cut off before any of its content had left
-
-
 class _Slice(Generic[J]):
     def __init__(  # noqa: PLR0917 (made in one place)
         self,
@@ -107,7 +101,9 @@ class _Slice(Generic[J]):
         self._lineup: Lineup[J] = Lineup(
             share=settings.slots_per_destination, ahead=settings.ahead_per_destination
         )
-        self._slots: list[_Slot[J]] = [_Slot() for _ in range(settings.concurrency)]
+        self._slots: Slots[J] = Slots(settings.concurrency, deliverer)
+        self._closed: set[str] = set()  # where all deliveries hang, in overtime
+        self._kept_at = clock.monotonic()
         self._resting: deque[asyncio.Future[None]] = deque()
         self._running = 0
         self._has_room = asyncio.Event()
@@ -118,7 +114,7 @@ class _Slice(Generic[J]):
 
     async def run(self) -> SliceSummary:
         self._recorder.start()
-        for slot in self._slots:
+        for slot in self._slots.all:
             slot.task = asyncio.create_task(self._serve(slot))
         try:
             await self._feed()
@@ -131,6 +127,7 @@ class _Slice(Generic[J]):
 
     async def _feed(self) -> None:
         while not self._is_over():
+            await self._tend()
             came: int | None = None
             room = self._room
             if self._may_claim(room):
@@ -161,12 +158,44 @@ class _Slice(Generic[J]):
 
     def _is_over(self) -> bool:
         self._summary.is_stopped = self._should_stop()
-        return (
-            self._summary.is_stopped
-            or self._clock.monotonic() - self._started >= self._settings.duration_seconds
-            # Delivering what cannot be recorded would mean delivering it again.
-            or self._recorder.is_failing
-        )
+        # Delivering what cannot be recorded would mean delivering it again.
+        if self._summary.is_stopped or self._recorder.is_failing:
+            return True
+        late = self._late
+        return late >= 0 and (late >= self._settings.overtime_seconds or not self._hanging())
+
+    @property
+    def _late(self) -> float:
+        """How many seconds the slice is over its time."""
+        return self._clock.monotonic() - self._started - self._settings.duration_seconds
+
+    def _hanging(self) -> list[Slot[J]]:
+        return self._slots.since(self._clock.monotonic() - self._settings.hang_seconds)
+
+    async def _tend(self) -> None:
+        """In overtime, cut off what hung too long, and let nothing more begin where all hangs."""
+        await self._keep()
+        if self._late < 0:
+            return
+        hanging = self._hanging()
+        patience = self._clock.monotonic() - self._settings.grace_seconds
+        for slot in hanging:
+            if slot.since <= patience and not self._slots.is_leaving(slot):
+                self._slots.cut(slot)
+        self._closed = self._slots.closed(hanging)
+        await self._give_back(self._lineup.withdraw(self._closed))
+
+    async def _keep(self) -> None:
+        """Renew the leases of what is long under way; in overtime, what is in line goes back."""
+        now = self._clock.monotonic()
+        if now - self._kept_at < self._settings.keep_seconds:
+            return
+        self._kept_at = now
+        if self._late > 0:
+            await self._give_back(self._lineup.drain())
+        jobs = [slot.job for slot in self._hanging() if slot.job is not None]
+        with contextlib.suppress(Exception):  # tried again in time
+            await self._work.keep(jobs)
 
     async def _claim(self, limit: int) -> int:
         """Claim for the free places; returns how many jobs came."""
@@ -181,6 +210,7 @@ class _Slice(Generic[J]):
     def _to_avoid(self) -> Avoid:
         """Return the destinations at their share, and those that a limit of ours keeps closed."""
         names, pairs = self._lineup.full()
+        names |= self._closed
         if self._avoided:
             now = self._clock.monotonic()
             for key in [key for key, until in self._avoided.items() if until <= now]:
@@ -214,7 +244,7 @@ class _Slice(Generic[J]):
 
     # --- delivering ------------------------------------------------------------------------
 
-    async def _serve(self, slot: _Slot[J]) -> None:
+    async def _serve(self, slot: Slot[J]) -> None:
         """Take one job after the other; whatever happens to one, the next is served."""
         enough = self._settings.claim_at_least
         while not self._is_closing:
@@ -222,12 +252,13 @@ class _Slice(Generic[J]):
             if taken is None:
                 await self._rest()
                 continue
-            name, slot.job = taken
+            name, job = taken
+            slot.take(name, job, self._clock.monotonic())
             self._running += 1
             try:
-                await self._one(slot, name, taken[1])
+                await self._one(slot, name, job)
             finally:
-                slot.job = slot.order = None
+                slot.free()
                 self._running -= 1
                 self._lineup.done(name)
             if self._room >= enough:
@@ -243,7 +274,7 @@ class _Slice(Generic[J]):
         if not woken.done():
             woken.set_result(None)
 
-    async def _one(self, slot: _Slot[J], name: str, job: J) -> None:
+    async def _one(self, slot: Slot[J], name: str, job: J) -> None:
         """Prepare and deliver one job: it has exactly one result, or goes back untouched."""
         try:
             outcome = await self._attempt(slot, job)
@@ -251,7 +282,9 @@ class _Slice(Generic[J]):
             self._unstarted.append(job)
             return
         except asyncio.CancelledError:
-            if self._summary.is_stopped and slot.is_safe:
+            if slot.task is not None:
+                slot.task.uncancel()  # it was the job that was cancelled; the slot serves on
+            if slot.returns and slot.is_safe:
                 self._unstarted.append(job)
                 return
             self._summary.cut_off += 1
@@ -260,7 +293,7 @@ class _Slice(Generic[J]):
             outcome = self._made_up("slice", "soft/network-error", text, is_ambiguous=is_open)
         self._finish(name, Result(job, outcome))
 
-    async def _attempt(self, slot: _Slot[J], job: J) -> Outcome:
+    async def _attempt(self, slot: Slot[J], job: J) -> Outcome:
         try:
             slot.order = await self._work.prepare(job)
         except NotReady:
@@ -324,9 +357,8 @@ class _Slice(Generic[J]):
         while self._resting:
             self._wake_one()
         await self._give_back(self._lineup.drain())
-        tasks = [slot.task for slot in self._slots if slot.task is not None]
         if not self._summary.is_stopped:
-            await self._let_end(tasks)
+            await self._let_end()
         if self._summary.is_stopped:
             self._interrupt()
         settings = self._settings
@@ -334,38 +366,37 @@ class _Slice(Generic[J]):
         await self._give_back(self._unstarted)
         await self._recorder.finish()
 
-    async def _let_end(self, tasks: Sequence[asyncio.Task[None]]) -> None:
-        """Wait for what is under way, at most the grace, and only until somebody asks to stop."""
-        end = self._clock.monotonic() + self._settings.grace_seconds
-        pending: set[asyncio.Task[None]] = set(tasks)
-        while pending and (left := end - self._clock.monotonic()) > 0:
+    async def _let_end(self) -> None:
+        """Wait for the last deliveries, and only until somebody asks to stop.
+
+        They began a moment ago. What has sent nothing of its content within seconds goes back; the
+        rest has the time that is left of the overtime.
+        """
+        most = min(_LAST_SECONDS, self._settings.grace_seconds)
+        begun = self._clock.monotonic()
+        pending: set[asyncio.Task[None]] = set(self._slots.tasks)
+        while pending and self._late < self._settings.overtime_seconds:
             self._summary.is_stopped = self._should_stop()
             if self._summary.is_stopped:
                 return
-            _, pending = await asyncio.wait(pending, timeout=min(left, _STOP_CHECK_SECONDS))
+            if self._clock.monotonic() - begun >= most:
+                self._interrupt()
+            _, pending = await asyncio.wait(pending, timeout=_STOP_CHECK_SECONDS)
+            await self._keep()
 
     def _interrupt(self) -> None:
         """Break off what has not sent any of its content: it can go again without harm."""
-        for slot in self._slots:
-            if slot.job is not None and not self._is_leaving(slot):
-                self._cut(slot)
-
-    def _is_leaving(self, slot: _Slot[J]) -> bool:
-        return slot.order is not None and self._deliverer.is_leaving(slot.order)
-
-    def _cut(self, slot: _Slot[J]) -> None:
-        # Asked before: once the cancellation is under way nobody knows any more.
-        slot.is_safe = not self._is_leaving(slot)
-        if slot.task is not None:
-            slot.task.cancel()
+        for slot in self._slots.busy():
+            if not slot.returns and not self._slots.is_leaving(slot):
+                self._slots.cut(slot, returns=True)
 
     async def _wait_for_slots(self, seconds: float) -> None:
-        tasks = [slot.task for slot in self._slots if slot.task is not None]
+        tasks = self._slots.tasks
         _, late = await asyncio.wait(tasks, timeout=seconds)
         if late:
-            for slot in self._slots:
+            for slot in self._slots.all:
                 if slot.task in late:
-                    self._cut(slot)
+                    self._slots.cut(slot, returns=self._summary.is_stopped)
             await asyncio.wait(late)
         for task in tasks:
             task.result()  # a slot that failed is a fault of the runner: it must not go unseen

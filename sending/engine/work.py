@@ -36,8 +36,11 @@ class SliceSettings:
     """`max_share` is the part of the slots that one destination may hold (at least one slot).
 
     `ahead` jobs are claimed beyond the free slots, so that slots do not stand idle while the
-    database is asked. After `duration_seconds` nothing more is claimed; deliveries under way get
-    `grace_seconds` to end, then they are cut off and deferred. When told to stop, those whose
+    database is asked. After `duration_seconds` a slice ends as soon as no delivery hangs, that is
+    takes longer than `hang_seconds`. Until then the other slots work on, in overtime: a delivery
+    that has hung for `grace_seconds` is cut off and deferred, but content that is on its way gets
+    `overtime_seconds`, since giving up there means sending twice (RFC 1047). Jobs that are held
+    longer than `keep_seconds` have their leases renewed. When told to stop, deliveries whose
     content is not on its way yet are given back at once, the others get `stop_grace_seconds`. With
     nothing to claim a slice ends after `linger_seconds`. `avoid_seconds` bounds how long a
     destination that is held is left out of claims, `avoid_full_seconds` how long a party's mail is
@@ -49,6 +52,9 @@ class SliceSettings:
     ahead: int | None = None
     max_share: float = 0.5
     grace_seconds: float = 30.0
+    hang_seconds: float = 1.0
+    overtime_seconds: float = 320.0  # a server's time for its last reply (session.Timeouts.body)
+    keep_seconds: float = 45.0
     stop_grace_seconds: float = 6.0  # with Celery's own three seconds it stays under ten
     poll_seconds: float = 0.2
     linger_seconds: float = 0.0
@@ -136,6 +142,9 @@ class Work(Protocol[J]):
 
     async def record(self, results: Sequence[Result[J]]) -> None:
         """Make results durable. Raising is tried again; in the end the slice raises."""
+
+    async def keep(self, jobs: Sequence[J]) -> None:
+        """Renew the leases of jobs that are long under way. Raising is tried again in time."""
 
     async def give_back(self, jobs: Sequence[J]) -> None:
         """End the leases of jobs that were not started. Raising is harmless: leases run out."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -35,6 +36,7 @@ class Queue:
     results: list[Result[Job]] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
     given_back: list[Job] = field(default_factory=list)
+    kept: list[Job] = field(default_factory=list)
     poison: frozenset[int] = frozenset()
     unready: frozenset[int] = frozenset()
     record_failures: int = 0
@@ -69,6 +71,9 @@ class Queue:
         self.batches.append(len(results))
         self.results.extend(results)
 
+    async def keep(self, jobs: Sequence[Job]) -> None:
+        self.kept.extend(jobs)
+
     async def give_back(self, jobs: Sequence[Job]) -> None:
         self.given_back.extend(jobs)
 
@@ -88,6 +93,7 @@ def queue(count: int, *, domain: str = "plainmail.test", **settings: object) -> 
 async def run(work: Queue, deliverer: Deliver, **settings: object) -> SliceSummary:
     options: dict[str, object] = {
         "duration_seconds": 5,
+        "overtime_seconds": 1,
         "concurrency": 10,
         "max_share": 1.0,
         "poll_seconds": 0.02,
@@ -540,3 +546,74 @@ async def test_a_lane_that_is_shut_is_shut_for_everybody() -> None:
 async def test_a_full_lane_is_soon_tried_again() -> None:
     work, summary = await held_back("connections", avoid_full_seconds=0.2)
     assert (summary.delivered, summary.held, work.jobs) == (1, 8, [])
+
+
+def among_others(domain: str, hanging: int) -> Queue:
+    """Jobs for a server that hangs, and before long endless ones for one that does not."""
+    jobs = [Job(number, domain) for number in range(hanging)]
+    return Queue([*jobs, *(Job(number) for number in range(hanging, 50_000))])
+
+
+def delivered_after(work: Queue, start: dt.datetime, seconds: float) -> int:
+    moment = start + dt.timedelta(seconds=seconds)
+    outcomes = [result.outcome for result in work.results]
+    return sum(one.kind == "delivered" and one.at > moment for one in outcomes)
+
+
+async def test_while_a_server_hangs_at_the_end_of_a_slice_the_other_slots_work(
+    world: World,
+) -> None:
+    world.domain("tarpit.test", "127.0.0.3")
+    await world.sink()
+    tarpit = await world.sink("127.0.0.3", script={"CONNECT": Hang()})
+    work = among_others("tarpit.test", 30)
+    engine = world.engine(timeouts=Timeouts(greeting=60))
+    start = SystemClock().now()
+    summary = await run(
+        work,
+        engine,
+        duration_seconds=1,
+        overtime_seconds=60,
+        hang_seconds=0.3,
+        grace_seconds=4,
+        max_share=0.5,
+    )
+    assert 4 <= summary.seconds < 12
+    assert delivered_after(work, start, 2.0) > 20
+    assert delivered_after(work, start, 3.0) > 20
+    # Five had their slots; no more began there when these were seen to hang.
+    assert summary.cut_off == tarpit.connections == 5
+    assert {job.domain for job in work.given_back} >= {"tarpit.test"}
+    assert summary.claimed == len(work.results) + len(work.given_back)
+
+
+async def test_a_reply_that_takes_long_is_waited_for_beyond_the_slice(world: World) -> None:
+    """Cutting it off would send the message again (RFC 1047): its lease is kept meanwhile."""
+    world.domain("slow.test", "127.0.0.3")
+    await world.sink()
+    await world.sink("127.0.0.3", script={"BODY": Drip(b"250 2.0.0 taken at last\r\n", 0.15)})
+    work = among_others("slow.test", 1)
+    start = SystemClock().now()
+    summary = await run(
+        work, world.engine(timeouts=Timeouts(body=60)),
+        duration_seconds=0.5, overtime_seconds=60, hang_seconds=0.3, grace_seconds=1,
+        keep_seconds=1, concurrency=4, max_share=0.5,
+    )  # fmt: skip
+    assert summary.cut_off == 0
+    (outcome,) = (result.outcome for result in work.results if result.job.number == 0)
+    assert (outcome.kind, outcome.text) == ("delivered", "2.0.0 taken at last")
+    assert delivered_after(work, start, 1.5) > 20
+    assert {job.number for job in work.kept} == {0}
+    assert summary.seconds < 15
+
+
+async def test_what_has_just_begun_when_a_slice_ends_goes_back_and_is_no_attempt(
+    world: World,
+) -> None:
+    world.domain("tarpit.test", "127.0.0.3")
+    await world.sink("127.0.0.3", script={"CONNECT": Hang()})
+    work = queue(3, domain="tarpit.test")
+    engine = world.engine(timeouts=Timeouts(greeting=60))
+    summary = await run(work, engine, duration_seconds=0.2, hang_seconds=30, grace_seconds=0.5)
+    assert (summary.cut_off, summary.returned) == (0, 3)
+    assert not work.results

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import dkim
 import dns.resolver
@@ -183,6 +184,19 @@ def test_a_lease_that_ran_out_is_claimed_again(world: World, worker: DeliveryWor
     assert len(claims.claim(worker="other", now=later, **dead)) == 1
     entry = QueueEntry.objects.get(batch_id=batch.pk)
     assert entry.worker == "other"
+
+
+def test_a_lease_is_renewed_by_its_holder_only(world: World) -> None:
+    queue(world, ["ada@plainmail.test"])
+    now = timezone.now()
+    ask: dict[str, Any] = {"stream": "broadcast", "limit": 5, "lease": dt.timedelta(seconds=60)}
+    (job,) = claims.claim(worker="holder", now=now, **ask)
+    after = now + dt.timedelta(seconds=90)
+    claims.keep([job.message_id], worker="other", end=now + dt.timedelta(seconds=300))
+    assert QueueEntry.objects.get().due_at == now + dt.timedelta(seconds=60)
+    claims.keep([job.message_id], worker="holder", end=now + dt.timedelta(seconds=120))
+    assert claims.claim(worker="other", now=after, **ask) == []
+    assert len(claims.claim(worker="other", now=now + dt.timedelta(seconds=121), **ask)) == 1
 
 
 def test_a_result_of_a_lost_lease_is_final_once(world: World, worker: DeliveryWorker) -> None:
