@@ -68,6 +68,8 @@ def causes_of(
         return
     given = set()
     for cause in causes_of_all(message, batch, now):
+        if cause.code == "no-worker" and entry.due_at > now:
+            continue  # it would wait as well with one; by then there may be one
         given.add(cause.code)
         yield cause
     for cause in lane_causes(entry.source_id, entry.site, now):

@@ -18,6 +18,8 @@ COMPOSE = (ROOT / "docker-compose.yml").read_text()
 OPTIONAL = {
     "BROADCAST_PROCESSES",
     "DNS_RESOLVERS",
+    "POSTGRES_MAX_WAL_SIZE",
+    "POSTGRES_SHARED_BUFFERS",
     "PROXY_HOPS",
     "SECRET_KEY_FALLBACKS",
     "SYSTEM_FROM",
