@@ -1,7 +1,8 @@
 """Starts the embedded PostgreSQL and Valkey before Django's settings are read.
 
 `pytest` alone is enough: `-p tests.plugin_stack` stands in the configuration. With xdist only the
-controller starts servers; its workers inherit their addresses. To test against other servers set
+controller starts servers; its workers inherit their addresses, and each has a database of its own
+in both and a data folder of its own. To test against other servers set
 MAILWRIGHT_TEST_SERVERS=external and the addresses (OWNER_DATABASE_URL, ..., REDIS_URL).
 """
 
@@ -83,6 +84,13 @@ def _sweep_abandoned() -> None:
             continue
 
 
+def _keep_apart(worker: int) -> None:
+    """Give one of several processes of this run its own part of Valkey and its own folder."""
+    server, _, _ = os.environ["REDIS_URL"].rpartition("/")
+    os.environ["REDIS_URL"] = f"{server}/{worker + 1}"
+    os.environ["DATA_DIR"] = f"{os.environ['DATA_DIR']}-{worker}"
+
+
 def _interrupt(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
@@ -100,6 +108,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
         except StackError as error:
             raise pytest.UsageError(str(error)) from error
         _stack_line[0] = f"embedded servers: started in {time.monotonic() - started:.1f} s"
+    elif _MARK in os.environ and (name := os.environ.get("PYTEST_XDIST_WORKER")):
+        _keep_apart(int(name.removeprefix("gw")))
     return (yield)
 
 
