@@ -225,7 +225,8 @@ class Session:
             failed = Reply(None, f"TLS failed: {clean(str(error))}", failure="disconnected")
         except OSError as error:
             is_local = error.errno in _LOCAL_ERRORS
-            text = f"The connection failed: {clean(error.strerror or str(error))}"
+            why = clean(error.strerror or str(error)) or "the server closed it"
+            text = f"The connection failed: {why}"
             failed = Reply(None, text, failure="local" if is_local else "disconnected")
         self.timed("connect", self.clock.monotonic() - start)
         if is_tls_failure and failed is not None:
