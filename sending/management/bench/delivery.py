@@ -299,4 +299,4 @@ def _versions() -> dict[str, str]:
     with connection.cursor() as cursor:
         cursor.execute("SHOW server_version")
         postgres = str(cursor.fetchone()[0])
-    return {"python": sys.version.split()[0], "postgresql": postgres}
+    return {"postgresql": postgres}
