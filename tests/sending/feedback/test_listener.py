@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -118,7 +119,7 @@ def test_a_second_recipient_is_a_row_of_its_own(kept_message: Sent, server: Any)
         "someone@acme.example",
         "fbl@elsewhere.test",
         "abuse@elsewhere.test",
-        verp.return_path(new_id(), key=b"x" * 32, domain="bounces.mailwright.test"),
+        verp.return_path(uuid.UUID(int=7 << 76), key=b"x" * 32, domain="bounces.mailwright.test"),
         "b.0123.deadbeef@bounces.mailwright.test",
         "u." + "z" * 26 + ".00000000@bounces.mailwright.test",
     ],
