@@ -20,11 +20,6 @@ _NOBODY = 65534
 _MEGABYTE = 1024 * 1024
 
 
-def memory_megabytes() -> int:
-    """Return how much memory the machine has."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // _MEGABYTE
-
-
 def free_port(host: str = LOOPBACK) -> int:
     """Return a TCP port on `host` that nobody listened on a moment ago."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:

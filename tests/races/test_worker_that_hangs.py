@@ -51,7 +51,9 @@ def test_a_job_that_hangs_does_not_hold_up_a_deploy(tmp_path: Path) -> None:
     children: list[int] = []
     try:
         _wait(log, " ready.")
-        app.send_task("hang", [str(begun_at)], queue="hanging")
+        # A connection of its own: the process' pool may have been closed by a test before.
+        with app.connection_for_write() as broker:
+            app.send_task("hang", [str(begun_at)], queue="hanging", connection=broker)
         _wait(begun_at)
         children = children_of(worker.pid)
         begun = time.monotonic()

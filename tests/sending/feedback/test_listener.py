@@ -60,7 +60,8 @@ def database_away() -> Iterator[None]:
 def end_connections(cursor: Any) -> None:
     cursor.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        "WHERE datname = current_database() AND pid <> pg_backend_pid() "
+        "AND backend_type = 'client backend'"
     )
 
 
