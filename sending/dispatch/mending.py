@@ -14,8 +14,8 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from sending.dispatch.invariants import Report
+from sending.dispatch.results import record_ends
 from sending.events.models import EventKind
-from sending.events.services import Fact, record_facts
 
 _MAKE_ENTRIES = """
 INSERT INTO sending_queueentry
@@ -133,20 +133,7 @@ def _end(kind: str, ids: Sequence[uuid.UUID], now: dt.datetime) -> int:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_END, params)
         rows = cursor.fetchall()
-        record_facts(
-            [
-                Fact(
-                    tenant_id=tenant_id,
-                    message_id=message_id,
-                    batch_id=batch_id,
-                    contact_id=contact_id,
-                    recipient=recipient,
-                    site=site,
-                    kind=event,
-                    at=now,
-                    detail={"reason": text} if is_drop else {"class": classification},
-                )
-                for message_id, tenant_id, batch_id, contact_id, recipient, site in rows
-            ]
+        record_ends(
+            rows, event, {"reason": text} if is_drop else {"class": classification}, now=now
         )
     return len(rows)

@@ -303,20 +303,27 @@ def expire_overdue(*, now: dt.datetime, most: int = 5000) -> int:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_EXPIRE, params)
         rows = cursor.fetchall()
-        record_facts(
-            [
-                Fact(
-                    tenant_id=tenant_id,
-                    message_id=message_id,
-                    batch_id=batch_id,
-                    contact_id=contact_id,
-                    recipient=recipient,
-                    site=site,
-                    kind=EventKind.EXPIRED,
-                    at=now,
-                    detail={"class": "soft/expired"},
-                )
-                for message_id, tenant_id, batch_id, contact_id, recipient, site in rows
-            ]
-        )
+        record_ends(rows, EventKind.EXPIRED, {"class": "soft/expired"}, now=now)
     return len(rows)
+
+
+def record_ends(
+    rows: Sequence[tuple[Any, ...]], kind: EventKind, detail: dict[str, str], *, now: dt.datetime
+) -> None:
+    """Record that messages have ended; `rows` are their keys as `_EXPIRE` returns them."""
+    record_facts(
+        [
+            Fact(
+                tenant_id=tenant_id,
+                message_id=message_id,
+                batch_id=batch_id,
+                contact_id=contact_id,
+                recipient=recipient,
+                site=site,
+                kind=kind,
+                at=now,
+                detail=detail,
+            )
+            for message_id, tenant_id, batch_id, contact_id, recipient, site in rows
+        ]
+    )

@@ -162,7 +162,7 @@ class _Slice(Generic[J]):
         if self._summary.is_stopped or self._recorder.is_failing:
             return True
         late = self._late
-        return late >= 0 and (late >= self._settings.overtime_seconds or not self._hanging())
+        return late >= 0 and (late >= self._settings.overtime_seconds or not self._is_prolonged())
 
     @property
     def _late(self) -> float:
@@ -171,6 +171,14 @@ class _Slice(Generic[J]):
 
     def _hanging(self) -> list[Slot[J]]:
         return self._slots.since(self._clock.monotonic() - self._settings.hang_seconds)
+
+    def _is_prolonged(self) -> bool:
+        """Tell whether overtime goes on: for what hung when it began, and for content on its way.
+
+        Whatever else is slow by then begins anew in the next slice.
+        """
+        end = self._started + self._settings.duration_seconds
+        return any(slot.since <= end or self._slots.is_leaving(slot) for slot in self._hanging())
 
     async def _tend(self) -> None:
         """In overtime, cut off what hung too long, and let nothing more begin where all hangs."""
@@ -369,17 +377,18 @@ class _Slice(Generic[J]):
     async def _let_end(self) -> None:
         """Wait for the last deliveries, and only until somebody asks to stop.
 
-        They began a moment ago. What has sent nothing of its content within seconds goes back; the
-        rest has the time that is left of the overtime.
+        They began a moment ago. What has sent nothing of its content within seconds goes back; what
+        has is never cut off before its session itself gives up.
         """
-        most = min(_LAST_SECONDS, self._settings.grace_seconds)
+        settings = self._settings
+        most = min(_LAST_SECONDS, settings.grace_seconds)
         begun = self._clock.monotonic()
         pending: set[asyncio.Task[None]] = set(self._slots.tasks)
-        while pending and self._late < self._settings.overtime_seconds:
+        while pending and (taken := self._clock.monotonic() - begun) < settings.overtime_seconds:
             self._summary.is_stopped = self._should_stop()
             if self._summary.is_stopped:
                 return
-            if self._clock.monotonic() - begun >= most:
+            if taken >= most:
                 self._interrupt()
             _, pending = await asyncio.wait(pending, timeout=_STOP_CHECK_SECONDS)
             await self._keep()

@@ -52,8 +52,8 @@ class SliceSettings:
     ahead: int | None = None
     max_share: float = 0.5
     grace_seconds: float = 30.0
-    hang_seconds: float = 1.0
-    overtime_seconds: float = 320.0  # a server's time for its last reply (session.Timeouts.body)
+    hang_seconds: float = 2.0
+    overtime_seconds: float = 320.0  # more than a server has for its last reply (Timeouts.body)
     keep_seconds: float = 45.0
     stop_grace_seconds: float = 6.0  # with Celery's own three seconds it stays under ten
     poll_seconds: float = 0.2

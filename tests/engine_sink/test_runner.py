@@ -93,7 +93,7 @@ def queue(count: int, *, domain: str = "plainmail.test", **settings: object) -> 
 async def run(work: Queue, deliverer: Deliver, **settings: object) -> SliceSummary:
     options: dict[str, object] = {
         "duration_seconds": 5,
-        "overtime_seconds": 1,
+        "overtime_seconds": 0.5,
         "concurrency": 10,
         "max_share": 1.0,
         "poll_seconds": 0.02,
@@ -607,6 +607,19 @@ async def test_a_reply_that_takes_long_is_waited_for_beyond_the_slice(world: Wor
     assert summary.seconds < 15
 
 
+async def test_content_on_its_way_when_overtime_is_over_is_not_cut_off(world: World) -> None:
+    # 2.8 seconds a reply: the second round has begun when the slice's time is over.
+    await world.sink(script={"BODY": Drip(b"250 2.0.0 ok\r\n", 0.2)})
+    work = queue(200)
+    engine = world.engine(limits=LaneLimits(connections=10), timeouts=Timeouts(body=60))
+    summary = await run(
+        work, engine, duration_seconds=3, hang_seconds=0.2, grace_seconds=1, overtime_seconds=2
+    )
+    assert summary.cut_off == 0
+    assert summary.delivered > 10
+    assert not [result for result in work.results if result.outcome.is_ambiguous]
+
+
 async def test_what_has_just_begun_when_a_slice_ends_goes_back_and_is_no_attempt(
     world: World,
 ) -> None:
@@ -614,6 +627,8 @@ async def test_what_has_just_begun_when_a_slice_ends_goes_back_and_is_no_attempt
     await world.sink("127.0.0.3", script={"CONNECT": Hang()})
     work = queue(3, domain="tarpit.test")
     engine = world.engine(timeouts=Timeouts(greeting=60))
-    summary = await run(work, engine, duration_seconds=0.2, hang_seconds=30, grace_seconds=0.5)
+    summary = await run(
+        work, engine, duration_seconds=0.2, hang_seconds=30, grace_seconds=0.5, overtime_seconds=60
+    )
     assert (summary.cut_off, summary.returned) == (0, 3)
     assert not work.results
