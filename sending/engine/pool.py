@@ -198,8 +198,9 @@ class Deliverer:
                 continue
             last = await self._under(permit, way, errand)
             if not may_go_on(last, way):
-                break
-        return last if last is not None else await self._patiently(errand, held)
+                return last
+        # A way that had no room is worth more than the failure of one that was not to be had.
+        return last if last is not None and not held else await self._patiently(errand, held)
 
     async def _patiently(self, errand: _Errand, held: Sequence[_Held]) -> Outcome:
         """Wait once for the way that promises room soonest, else say what held the message."""
