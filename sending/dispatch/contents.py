@@ -29,9 +29,9 @@ from sending.content.outgoing import Addressed, Outgoing, Stationery
 from sending.content.types import CompiledContent, RenderContext
 from sending.dispatch.claims import Job
 from sending.engine import ports, verp
-from sending.engine.dkim_plan import SigningPlan
-from sending.engine.signing import SIGNED_HEADERS, Algorithm, Signer
-from sending.engine.wire import WireBytes
+from sending.engine.dkim.plan import SigningPlan
+from sending.engine.dkim.signing import SIGNED_HEADERS, Algorithm, Signer
+from sending.engine.smtp.wire import WireBytes
 from sending.messages.models import MessageContent, Stream
 from sending.messages.services import ensure_compiled
 from tenants.directory.models import Tenant

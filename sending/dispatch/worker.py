@@ -30,7 +30,7 @@ from sending.engine.mx import MxSettings
 from sending.engine.pool import Deliverer, make_deliverer
 from sending.engine.recorder import RecordSettings
 from sending.engine.runner import SliceSettings, SliceSummary, run_slice
-from sending.engine.session import SessionSettings
+from sending.engine.smtp.session import SessionSettings
 from sending.lanes.shaping import shaping_in_force
 from sending.lanes.throttle import SharedThrottle
 from sending.routes.witness import Witness

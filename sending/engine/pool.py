@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from esp.lib.clock import Clock, SystemClock
 from sending.engine.addresses import command_path
-from sending.engine.connector import Connector, ConnectorSettings
-from sending.engine.idle import IdleSessions, Key, PoolSettings
 from sending.engine.mx import MxResolver, MxSettings
 from sending.engine.ports import (
     Demand,
@@ -27,9 +25,11 @@ from sending.engine.ports import (
     Way,
 )
 from sending.engine.secure.advisor import AdvisorSettings, PolicyStore, TlsAdvisor
-from sending.engine.session import Origin, Session, SessionSettings
+from sending.engine.smtp.connector import Connector, ConnectorSettings
+from sending.engine.smtp.idle import IdleSessions, Key, PoolSettings
+from sending.engine.smtp.session import Origin, Session, SessionSettings
+from sending.engine.smtp.transaction import Letter, send
 from sending.engine.throttle import LaneLimits, LocalThrottle
-from sending.engine.transaction import Letter, send
 from sending.engine.ways import is_direct, lane_of, may_go_on, ordered_ways
 
 # Holds that may end within moments; the others are waited for in the queue.

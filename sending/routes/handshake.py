@@ -14,7 +14,7 @@ import time
 from cryptography import x509
 
 from sending.engine.ports import Relay
-from sending.engine.tls import relay_security
+from sending.engine.smtp.tls import relay_security
 
 _MOST_LINES = 100
 _LISTEN_SECONDS = 2.0  # an alert comes with the next packet

@@ -13,10 +13,10 @@ import dns.resolver
 from django.conf import settings
 
 from esp.lib.clock import SystemClock
-from sending.engine.connector import Connector, ConnectorSettings
 from sending.engine.mx import MxResolver, MxSettings
 from sending.engine.ports import Lane, Outcome, Relay, Source
-from sending.engine.session import Origin, Session, SessionSettings, Timeouts
+from sending.engine.smtp.connector import Connector, ConnectorSettings
+from sending.engine.smtp.session import Origin, Session, SessionSettings, Timeouts
 from sending.routes.building import (
     Unusable,
     carrier_of,

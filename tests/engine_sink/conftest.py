@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from esp.lib.clock import SystemClock
-from sending.engine.connector import ConnectorSettings
 from sending.engine.mx import MxSettings
 from sending.engine.pool import Deliverer, PoolSettings, make_deliverer
 from sending.engine.ports import Order, Outcome, Source, Throttle, TlsPolicy, Way
-from sending.engine.session import SessionSettings, Timeouts
+from sending.engine.smtp.connector import ConnectorSettings
+from sending.engine.smtp.session import SessionSettings, Timeouts
 from sending.engine.throttle import LaneLimits
 from tests.engine_sink.dns_sink import DnsSink
 from tests.engine_sink.sink import Sink, self_signed_context

@@ -14,9 +14,9 @@ import pytest
 
 from esp.lib.clock import SystemClock
 from sending.engine.ports import Outcome
-from sending.engine.session import Timeouts
+from sending.engine.smtp.session import Timeouts
+from sending.engine.smtp.tls import opportunistic_context, verifying_context
 from sending.engine.throttle import LaneLimits, LocalThrottle
-from sending.engine.tls import opportunistic_context, verifying_context
 from tests.engine_sink.conftest import BODY, World, order
 from tests.engine_sink.sink import (
     Action,

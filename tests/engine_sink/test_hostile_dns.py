@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from sending.engine.connector import ConnectorSettings
 from sending.engine.mx import MAX_RECORDS, MAX_TEXT_OCTETS, is_public
+from sending.engine.smtp.connector import ConnectorSettings
 from tests.engine_sink.conftest import QUICK, World, order
 from tests.engine_sink.test_mx import resolver
 

@@ -9,7 +9,7 @@ import pytest
 
 from sending.engine.pool import Deliverer
 from sending.engine.ports import Outcome
-from sending.engine.session import Timeouts
+from sending.engine.smtp.session import Timeouts
 from tests.engine_sink.conftest import BODY, QUICK, World, order
 from tests.engine_sink.sink import Cut, Hang, Raw, Sink
 

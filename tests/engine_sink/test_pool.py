@@ -7,10 +7,10 @@ import socket
 
 import pytest
 
-from sending.engine.connector import ConnectorSettings
 from sending.engine.pool import PoolSettings
 from sending.engine.ports import Demand, Lane, Outcome, Permit, Refusal, Source
-from sending.engine.session import Timeouts
+from sending.engine.smtp.connector import ConnectorSettings
+from sending.engine.smtp.session import Timeouts
 from sending.engine.throttle import LaneLimits, LocalThrottle
 from tests.engine_sink.conftest import QUICK, World, order
 from tests.engine_sink.dns_sink import DnsSink

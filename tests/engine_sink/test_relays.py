@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sending.engine.auth import without_secret
 from sending.engine.ports import Lane, Order, Outcome, Relay, Source, Way
+from sending.engine.smtp.auth import without_secret
 from tests.engine_sink.conftest import SOURCE, World, order
 from tests.engine_sink.sink import Cut, Sink, self_signed, self_signed_context
 

@@ -15,7 +15,7 @@ from esp.lib.clock import SystemClock
 from sending.engine.ports import Deliver, Order, Outcome
 from sending.engine.recorder import RecordFailed, RecordSettings, Result
 from sending.engine.runner import Avoid, NotReady, SliceSettings, SliceSummary, run_slice
-from sending.engine.session import Timeouts
+from sending.engine.smtp.session import Timeouts
 from sending.engine.throttle import LaneLimits
 from tests.engine_sink.conftest import World, order
 from tests.engine_sink.sink import Drip, Hang, Sink

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sending.engine.connector import ConnectorSettings
 from sending.engine.pool import Deliverer
 from sending.engine.ports import Outcome
+from sending.engine.smtp.connector import ConnectorSettings
 from tests.engine_sink.conftest import BODY, SOURCE, World, order
 from tests.engine_sink.sink import BreakTls, Cut, Drip, Flood, Hang, Raw, Sink
 

@@ -14,9 +14,9 @@ from typing import Any
 from sending.content.coded import CodedRenderer
 from sending.content.outgoing import Outgoing
 from sending.dispatch import results, work
-from sending.engine.channel import Channel
-from sending.engine.dkim_plan import SigningPlan
+from sending.engine.dkim.plan import SigningPlan
 from sending.engine.pool import Deliverer
+from sending.engine.smtp.channel import Channel
 
 _now = time.thread_time
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from esp.lib.clock import SystemClock
-from sending.engine.connector import ConnectorSettings
 from sending.engine.mx import MxSettings
 from sending.engine.pool import Deliverer, make_deliverer
 from sending.engine.ports import Outcome
 from sending.engine.secure.advisor import MemoryStore, StoredPolicy
 from sending.engine.secure.mta_sts import StsPolicy
 from sending.engine.secure.results import TlsReport
-from sending.engine.session import SessionSettings
+from sending.engine.smtp.connector import ConnectorSettings
+from sending.engine.smtp.session import SessionSettings
 from tests.engine_sink.conftest import QUICK, World, order
 from tests.engine_sink.secure.authority import (
     Pair,

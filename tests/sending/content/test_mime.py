@@ -24,7 +24,7 @@ from sending.content.mime import Attachment, frame
 from sending.content.outgoing import Addressed, Outgoing, Stationery
 from sending.content.render import tidy
 from sending.content.types import CompiledContent, RenderContext, Rendered
-from sending.engine.signing import canonical_body
+from sending.engine.dkim.signing import canonical_body
 
 ALICE = parse_address("Alice <alice@acme.example>")
 BOB = parse_address("bob@acme.example")

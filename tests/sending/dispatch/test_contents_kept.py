@@ -12,7 +12,7 @@ from deliverability.domains.models import Domain
 from sending.content.types import ContentSource
 from sending.dispatch import contents
 from sending.dispatch.contents import ContentCache, ContentUnusable
-from sending.engine.signing import Signer
+from sending.engine.dkim.signing import Signer
 from sending.messages.selectors import pending_compile
 from tests import make
 from tests.cast import Cast

@@ -18,7 +18,7 @@ from esp.lib.clock import SystemClock
 from sending.engine.mx import MxSettings
 from sending.engine.pool import Deliverer, make_deliverer
 from sending.engine.ports import Outcome, Way
-from sending.engine.session import SessionSettings, Timeouts
+from sending.engine.smtp.session import SessionSettings, Timeouts
 from sending.engine.throttle import LaneLimits, LocalThrottle
 from sending.routes.building import relay_of
 from sending.routes.http.carrier import HttpCarrier

@@ -21,9 +21,9 @@ from sending.engine.ports import (
     TlsPolicy,
 )
 from sending.engine.secure.advisor import TlsAdvisor
-from sending.engine.secure.guard import Guard
-from sending.engine.session import Origin, Session, SessionSettings, open_session
-from sending.engine.tls import Mode, Security, relay_security, verifying_context
+from sending.engine.smtp.guard import Guard
+from sending.engine.smtp.session import Origin, Session, SessionSettings, open_session
+from sending.engine.smtp.tls import Mode, Security, relay_security, verifying_context
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from sending.engine.channel import Channel, RawReply, reply_of
 from sending.engine.ports import Kind, Outcome, Phase
 from sending.engine.replies import Reply
-from sending.engine.session import Session
-from sending.engine.wire import dot_stuffed, with_crlf
+from sending.engine.smtp.channel import Channel, RawReply, reply_of
+from sending.engine.smtp.session import Session
+from sending.engine.smtp.wire import dot_stuffed, with_crlf
 
 _UNKNOWN_COMMAND = (500, 501, 502, 503, 504)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from sending.engine.secure.advisor import HostRule, TlsAdvisor
 from sending.engine.secure.results import ResultType, TlsReport, result_of
-from sending.engine.tls import ChainRefused, Security, StartTlsMissing
+from sending.engine.smtp.tls import ChainRefused, Security, StartTlsMissing
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 dkimpy signs RSA in pure Python, some 15 ms a message; here a key is parsed once and a signature
 costs what OpenSSL needs. dkimpy verifies in the tests and the simulator. Campaigns are signed by
-`dkim_plan`, which gives the same bytes faster.
+`plan`, which gives the same bytes faster.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Literal
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 
-from sending.engine.wire import with_crlf
+from sending.engine.smtp.wire import with_crlf
 
 Algorithm = Literal["rsa-sha256", "ed25519-sha256"]
 PrivateKey = rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey

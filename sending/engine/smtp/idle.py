@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from esp.lib.clock import Clock
 from sending.engine.ports import Lane, Relay, TlsPolicy
-from sending.engine.session import Session
+from sending.engine.smtp.session import Session
 
 # A session is shared by what leaves one source, to one site and by one route, for one set of MX
 # hosts or one relay, under one demand for TLS: the sender's, and that of the domain's own policy,

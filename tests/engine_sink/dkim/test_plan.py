@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sending.engine.dkim_plan import SigningPlan
-from sending.engine.signing import SIGNED_HEADERS, canonical_body, canonical_fields, sign
-from tests.engine_sink.test_signing import ED, NOW, RSA, txt, verdicts
+from sending.engine.dkim.plan import SigningPlan
+from sending.engine.dkim.signing import SIGNED_HEADERS, canonical_body, canonical_fields, sign
+from tests.engine_sink.dkim.test_signing import ED, NOW, RSA, txt, verdicts
 
 FIXED = (
     "From: Alice <alice@acme.example>",

@@ -14,14 +14,14 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from dkim.crypto import RSASSA_PKCS1_v1_5_sign, parse_pem_private_key
 
-from sending.engine.signing import (
+from sending.engine.dkim.signing import (
     Signer,
     canonical_body,
     canonical_fields,
     sign,
     signed_fields,
 )
-from sending.engine.wire import with_crlf
+from sending.engine.smtp.wire import with_crlf
 
 RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 ED_KEY = ed25519.Ed25519PrivateKey.generate()

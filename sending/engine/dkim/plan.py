@@ -12,7 +12,7 @@ from binascii import b2a_base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sending.engine.signing import (
+from sending.engine.dkim.signing import (
     SIGNED_HEADERS,
     Signer,
     canonical_body,

@@ -16,14 +16,14 @@ from dataclasses import dataclass, field, replace
 from aiosmtplib.errors import SMTPException, SMTPResponseException
 
 from esp.lib.clock import Clock
-from sending.engine.auth import dialogue, mechanism, without_secret
-from sending.engine.channel import Channel, RawReply, reply_of
 from sending.engine.classify import about_the_sender, classify, kind_for
-from sending.engine.features import Features, read_features
 from sending.engine.ports import Kind, Lane, Outcome, Phase, Relay, Source
 from sending.engine.replies import Reply, clean, make_reply
 from sending.engine.shaping.hints import retry_after
-from sending.engine.tls import ChainRefused, Security, StartTlsMissing, opportunistic_context
+from sending.engine.smtp.auth import dialogue, mechanism, without_secret
+from sending.engine.smtp.channel import Channel, RawReply, reply_of
+from sending.engine.smtp.features import Features, read_features
+from sending.engine.smtp.tls import ChainRefused, Security, StartTlsMissing, opportunistic_context
 
 # Errors of this machine, not of the other: the source address is gone, no more files or ports.
 _LOCAL_ERRORS = {errno.EADDRNOTAVAIL, errno.EACCES, errno.EMFILE, errno.ENFILE, errno.ENOBUFS}

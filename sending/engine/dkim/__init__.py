@@ -1,0 +1,1 @@
+"""DKIM signatures: of any message, and of many whose heads are alike."""
