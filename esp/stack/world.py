@@ -136,7 +136,7 @@ def product_programs(
     granian = [
         *python, "-m", "granian", "--interface", "wsgi", "--host", LOOPBACK,
         "--port", str(ports.web), "--workers", "1", "--blocking-threads", "8", "--no-ws",
-        # A process that is told to end while it starts never hears of it (granian 2).
+        # A request that hangs must not hold up a deploy; esp/wsgi.py ends one that still starts.
         "--workers-kill-timeout", "8", "--log-level", "warning", "esp.wsgi:application",
     ]  # fmt: skip
     return [

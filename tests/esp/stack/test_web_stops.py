@@ -1,4 +1,4 @@
-"""The web process ends within ten seconds of SIGTERM, whatever hangs in it."""
+"""The web process ends soon after SIGTERM: while it starts, and whatever hangs in it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from esp.stack.assets import ROOT
 from esp.stack.world import Ports, product_programs
 
+_SETTINGS = """
+import time
+from pathlib import Path
+
+Path("loading").touch()
+time.sleep(600)
+"""
 _APP = """
 import time
 from pathlib import Path
@@ -48,21 +56,33 @@ def _answers(port: int) -> bool:
         return False
 
 
-@pytest.mark.timeout(120)
-def test_a_request_that_hangs_does_not_hold_up_a_deploy(tmp_path: Path) -> None:
-    (tmp_path / "hanging_app.py").write_text(_APP)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def _start_web(
+    folder: Path, *, port: int, app: str | None = None, **environment: str
+) -> subprocess.Popen[bytes]:
+    """Start the web process by the product's own command, or the same with another app."""
     (web,) = [
         program
         for program in product_programs(
-            root=tmp_path, logs=tmp_path, environment={}, ports=Ports(web=port)
+            root=folder, logs=folder, environment={}, ports=Ports(web=port)
         )
         if program.name == "web"
     ]
-    command = [*web.command[:-1], "hanging_app:application"]  # the product's own, another app
-    process = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": "."})
+    command = [*web.command[:-1], app or web.command[-1]]
+    return subprocess.Popen(command, cwd=folder, env={**os.environ, **environment})
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        number: int = free.getsockname()[1]
+    return number
+
+
+@pytest.mark.timeout(120)
+def test_a_request_that_hangs_does_not_hold_up_a_deploy(tmp_path: Path, port: int) -> None:
+    (tmp_path / "hanging_app.py").write_text(_APP)
+    process = _start_web(tmp_path, port=port, app="hanging_app:application", PYTHONPATH=".")
     try:
         _wait_for("it does not start", lambda: _answers(port))
         with _ask(port, "/hang"):
@@ -71,6 +91,24 @@ def test_a_request_that_hangs_does_not_hold_up_a_deploy(tmp_path: Path) -> None:
             process.send_signal(signal.SIGTERM)
             process.wait(60)
             assert time.monotonic() - begun < 10
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.timeout(120)
+def test_a_web_process_that_is_still_starting_ends_at_once(tmp_path: Path, port: int) -> None:
+    (tmp_path / "slow_settings.py").write_text(_SETTINGS)
+    process = _start_web(
+        tmp_path, port=port, PYTHONPATH=f".:{ROOT}", DJANGO_SETTINGS_MODULE="slow_settings"
+    )
+    try:
+        _wait_for("it does not start", (tmp_path / "loading").exists)
+        begun = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+        assert time.monotonic() - begun < 5  # after eight seconds its worker is killed
     finally:
         if process.poll() is None:
             process.kill()
