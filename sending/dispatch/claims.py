@@ -13,15 +13,16 @@ import datetime as dt
 import random
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 from django.db import connection
 
-from esp.kit.arrays import ints, raw_cursor, texts, uuids
-from sending.dispatch.turns import Ready, allot, ready_batches, without
+from esp.kit.arrays import ints, raw_cursor, texts, times, uuids
+from sending.dispatch.turns import Ready, allot, ready_batches
+from sending.dispatch.walks import Walks, Window
 
 # How often one claim asks anew when batches had less than their share.
 _ROUNDS = 4
@@ -29,19 +30,30 @@ _ROUNDS = 4
 _system_random = random.SystemRandom()
 
 # By arrays of keys throughout: whatever the planner believes of tables that grow by a million rows
-# between two ANALYZEs, it takes the indexes.
+# between two ANALYZEs, it takes the indexes. A turn looks at so many entries, and each that it may
+# have is locked one by one: where another worker is about to take some, it goes on to the next.
 _LEASE = """
 WITH due AS MATERIALIZED (
     SELECT entry.message_id, entry.worker
-    FROM unnest(%(batches)s, %(shares)s, %(full)s) AS turn (batch_id, share, full_at)
+    FROM unnest(%(batches)s, %(shares)s, %(full)s, %(starts)s, %(rows)s)
+         AS turn (batch_id, share, full_at, start, rows)
     JOIN sending_batch batch ON batch.id = turn.batch_id AND batch.status = 'running'
     CROSS JOIN LATERAL (
-        SELECT message_id, worker FROM sending_queueentry
-        WHERE batch_id = turn.batch_id AND due_at <= %(now)s AND domain <> ALL(%(avoid)s)
-          AND (turn.full_at = '' OR strpos(turn.full_at, ' ' || domain || ' ') = 0)
-        ORDER BY due_at
+        SELECT locked.message_id, locked.worker
+        FROM (
+            SELECT ctid, domain FROM sending_queueentry
+            WHERE batch_id = turn.batch_id AND due_at >= turn.start AND due_at <= %(now)s
+            ORDER BY due_at
+            LIMIT turn.rows
+        ) seen
+        CROSS JOIN LATERAL (
+            SELECT message_id, worker FROM sending_queueentry
+            WHERE ctid = seen.ctid AND due_at <= %(now)s
+            FOR UPDATE SKIP LOCKED
+        ) locked
+        WHERE seen.domain <> ALL(%(avoid)s)
+          AND (turn.full_at = '' OR strpos(turn.full_at, ' ' || seen.domain || ' ') = 0)
         LIMIT turn.share
-        FOR UPDATE SKIP LOCKED
     ) entry
 )
 UPDATE sending_queueentry entry
@@ -115,6 +127,7 @@ def claim(
     full: Collection[tuple[str, str]] = (),
     avoid_batches: Collection[uuid.UUID] = (),
     ready: Sequence[Ready] | None = None,
+    walks: Walks | None = None,
     rng: random.Random = _system_random,
 ) -> list[Job]:
     """Lease at most `limit` due messages of `stream` to `worker` until `now + lease`.
@@ -123,41 +136,73 @@ def claim(
     domain that `full` has together as (batch's id, domain). `ready` are the batches to choose from,
     if the caller knows them already (`turns.ready_batches`). The leases are committed when this
     returns.
+
+    A claim looks at a bounded number of entries, whatever waits. `walks` remembers from claim to
+    claim how far; where that is under way still, there may be more to have than this returned.
     """
     left = ready_batches(stream, now) if ready is None else ready
     left = [one for one in left if one.batch_id not in avoid_batches]
+    walks = Walks() if walks is None else walks
+    walks.is_under_way = False
     leases: list[_Lease] = []
+    closed = _Closed(avoid, full)
     with connection.wrap_database_errors:
         for _ in range(_ROUNDS):
             if not left or len(leases) >= limit:
                 break
             asked = allot(left, limit - len(leases), rng)
-            got = _lease(asked, worker=worker, now=now, end=now + lease, avoid=avoid, full=full)
+            closed.ask(asked)
+            windows = walks.windows(asked, closed.by_batch)
+            got = _lease(asked, windows, closed, worker=worker, now=now, end=now + lease)
             leases += got
-            left = without(left, asked, Counter(one[1] for one in got))
+            counts = Counter(one[1] for one in got)
+            dry = {batch for batch, number in asked.items() if counts[batch] < number}
+            more = walks.note({batch: windows[batch] for batch in dry}, closed.by_batch, now)
+            walks.is_under_way = bool(more)
+            left = [one for one in left if one.batch_id not in dry or one.batch_id in more]
         return _jobs(leases)
+
+
+class _Closed:
+    """The destinations that a claim leaves out: of all batches, and of each that was asked."""
+
+    def __init__(self, avoid: Collection[str], full: Collection[tuple[str, str]]) -> None:
+        self.everywhere = frozenset(avoid)
+        self.by_batch: dict[uuid.UUID, frozenset[str]] = {}
+        self._full: dict[str, list[str]] = defaultdict(list)
+        for batch, domain in full:
+            self._full[batch].append(domain)
+
+    def ask(self, batches: Iterable[uuid.UUID]) -> None:
+        """Put all that is left out of `batches` into `by_batch`."""
+        for batch in batches:
+            if batch not in self.by_batch:
+                self.by_batch[batch] = self.everywhere.union(self.only_of(batch))
+
+    def only_of(self, batch: uuid.UUID) -> Sequence[str]:
+        """Return what is left out of `batch` alone."""
+        return self._full.get(str(batch), ())
 
 
 def _lease(
     asked: Mapping[uuid.UUID, int],
+    windows: Mapping[uuid.UUID, Window],
+    closed: _Closed,
     *,
     worker: str,
     now: dt.datetime,
     end: dt.datetime,
-    avoid: Collection[str],
-    full: Collection[tuple[str, str]],
 ) -> list[_Lease]:
-    full_at: dict[str, list[str]] = defaultdict(list)
-    for batch, domain in full:
-        full_at[batch].append(domain)
     cursor = raw_cursor().execute(
         _LEASE,
         {
             "batches": uuids(asked),
             "shares": ints(asked.values()),
-            "full": texts(_listed(full_at.get(str(batch), ())) for batch in asked),
+            "full": texts(_listed(closed.only_of(batch)) for batch in asked),
+            "starts": times(windows[batch].start for batch in asked),
+            "rows": ints(windows[batch].rows for batch in asked),
             "now": now,
-            "avoid": texts(avoid),
+            "avoid": texts(closed.everywhere),
             "lease_end": end,
             "worker": worker,
         },

@@ -10,7 +10,7 @@ import datetime as dt
 import random
 import uuid
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from django.db import connection
@@ -77,15 +77,6 @@ def allot(ready: Sequence[Ready], limit: int, rng: random.Random) -> dict[uuid.U
         batches = batches[: max(1, min(shares[tenant], MOST // len(drawn)))]
         found |= _split(shares[tenant], {one.batch_id: 1 for one in batches})
     return found
-
-
-def without(
-    ready: Sequence[Ready], asked: Mapping[uuid.UUID, int], got: Mapping[uuid.UUID, int],
-    avoid: Collection[uuid.UUID] = (),
-) -> list[Ready]:  # fmt: skip
-    """Return `ready` without the batches that gave less than they were asked for."""
-    dry = {batch for batch, number in asked.items() if got.get(batch, 0) < number}
-    return [one for one in ready if one.batch_id not in dry and one.batch_id not in avoid]
 
 
 def _first(batches: list[Ready]) -> list[Ready]:

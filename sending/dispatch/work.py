@@ -24,6 +24,7 @@ from sending.dispatch.contents import ContentCache, ReadyContent, build_data, en
 from sending.dispatch.journal import Journal, abandoned, kept_anywhere
 from sending.dispatch.metrics import DeliveryMetrics
 from sending.dispatch.turns import Ready, ready_batches
+from sending.dispatch.walks import Walks
 from sending.dispatch.ways import Ways, held_for_source
 from sending.engine import ports
 from sending.engine.recorder import Result
@@ -37,6 +38,9 @@ _LOOK_FOR_DEAD_SECONDS = 1.0
 # How long a worker goes by the batches that it has seen; whoever is paused meanwhile is left out
 # at once, who has come gets a turn after this time.
 _READY_SECONDS = 0.3
+# How long a claim goes on looking where much waits that must be left out, window by window; between
+# them results are recorded.
+_LOOK_SECONDS = 0.5
 
 
 def schedule_for(stream: str) -> Schedule:
@@ -67,6 +71,7 @@ class DeliveryWork:
         self.journal = Journal(journal_folder(), name)
         self._looked_at = -_LOOK_FOR_DEAD_SECONDS
         self._ways = Ways()
+        self._walks = Walks()
         self._ready: list[Ready] = []
         self._ready_at = -_READY_SECONDS
         self._listener = Listener(stream)
@@ -85,10 +90,15 @@ class DeliveryWork:
 
     async def claim(self, limit: int, avoid: Avoid) -> Sequence[Job]:
         """Lease due messages; those that must not leave any more are ended here."""
-        return await self.in_database(lambda: self._claim(limit, avoid))
+        end = self._clock.monotonic() + _LOOK_SECONDS
+        while True:
+            jobs = await self.in_database(lambda: self._claim(limit, avoid))
+            if jobs or not self._walks.is_under_way or self._clock.monotonic() >= end:
+                return jobs
 
     def _claim(self, limit: int, avoid: Avoid) -> list[Job]:
         self._finish_for_the_dead()
+        self._walks.is_under_way = False
         if claims_paused_by():
             return []  # tries would be burnt for a cause that lies with us
         now = self._clock.now()
@@ -102,7 +112,7 @@ class DeliveryWork:
         is_fresh = self._clock.monotonic() - self._ready_at < _READY_SECONDS
         if is_fresh and self._ready:
             jobs = self._claim_of(self._ready, limit, avoid, now)
-            if jobs:
+            if jobs or self._walks.is_under_way:
                 return jobs
         self._ready = ready_batches(self._stream, now)
         self._ready_at = self._clock.monotonic()
@@ -121,6 +131,7 @@ class DeliveryWork:
             full=avoid.of_parties,
             avoid_batches=self._ways.avoided(),
             ready=ready,
+            walks=self._walks,
         )
 
     def _without_ended(self, jobs: list[Job], now: dt.datetime) -> list[Job]:

@@ -16,15 +16,13 @@ from django.utils import timezone
 
 from deliverability.holds.models import SendingHold
 from sending.dispatch.claims import Job, claim
-from sending.dispatch.turns import Ready, allot, ready_batches, without
+from sending.dispatch.turns import Ready, allot, ready_batches
 from sending.dispatch.worker import DeliveryWorker
 from sending.messages.models import Batch, Message, MessageContent, QueueEntry
 from tests import make
 from tests.cast import Cast
 from tests.sending.dispatch.conftest import World
 from tests.sending.dispatch.test_delivery import queue as queue_mail
-
-ACME, GLOBEX = uuid.UUID(int=1), uuid.UUID(int=2)
 
 
 def fill(batch: Batch, content: MessageContent, count: int) -> None:
@@ -163,11 +161,6 @@ def test_with_more_tenants_than_places_all_get_their_turn_in_time() -> None:
         assert len(shares) == 40
         seen |= shares.keys()
     assert len(seen) == 300
-
-
-def test_who_gave_less_than_asked_is_not_asked_again() -> None:
-    one, two = (Ready(uuid.UUID(int=n), ACME, 1, 0) for n in (1, 2))
-    assert without([one, two], {one.batch_id: 5, two.batch_id: 5}, {two.batch_id: 5}) == [two]
 
 
 def test_a_huge_campaign_delays_another_tenants_first_message_by_no_more_than_seconds(
