@@ -195,6 +195,8 @@ class QueueEntry(models.Model):
     source_id = models.CharField(
         max_length=36, blank=True, db_default=""
     )  # of the lane that held it last
+    # The node that may take it at once, whenever it is due: those before it have no room.
+    passed_to = models.CharField(max_length=100, blank=True, db_default="")
 
     class Meta:
         indexes = [
@@ -204,6 +206,10 @@ class QueueEntry(models.Model):
             models.Index(fields=["site", "source_id"], condition=~Q(site=""), name="queue_by_site"),
             # "Deferred" on the live page.
             models.Index(fields=["batch_id"], condition=Q(attempts__gt=0), name="queue_deferred"),
+            # What a node may take that others have no room for.
+            models.Index(
+                fields=["batch_id", "passed_to"], condition=~Q(passed_to=""), name="queue_passed"
+            ),
         ]
 
 
