@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -14,6 +16,7 @@ import pytest
 from esp.stack.assets import ROOT
 from esp.stack.world import Ports, product_programs
 
+_HEARING = "from esp.lib.ending import hear_ending\nhear_ending()\n"
 _SETTINGS = """
 import time
 from pathlib import Path
@@ -68,7 +71,16 @@ def _start_web(
         if program.name == "web"
     ]
     command = [*web.command[:-1], app or web.command[-1]]
-    return subprocess.Popen(command, cwd=folder, env={**os.environ, **environment})
+    return subprocess.Popen(
+        command, cwd=folder, env={**os.environ, **environment}, start_new_session=True
+    )
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End what is left of it after a failure, the worker too."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 @pytest.fixture
@@ -92,9 +104,7 @@ def test_a_request_that_hangs_does_not_hold_up_a_deploy(tmp_path: Path, port: in
             process.wait(60)
             assert time.monotonic() - begun < 10
     finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+        _kill(process)
 
 
 @pytest.mark.timeout(120)
@@ -110,6 +120,19 @@ def test_a_web_process_that_is_still_starting_ends_at_once(tmp_path: Path, port:
         process.wait(60)
         assert time.monotonic() - begun < 5  # after eight seconds its worker is killed
     finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+        _kill(process)
+
+
+@pytest.mark.timeout(120)
+def test_a_web_process_hears_the_signal_that_another_thread_took(tmp_path: Path, port: int) -> None:
+    (tmp_path / "hearing_app.py").write_text(_HEARING + _APP)
+    process = _start_web(tmp_path, port=port, app="hearing_app:application", PYTHONPATH=f".:{ROOT}")
+    try:
+        _wait_for("it does not start", lambda: _answers(port))
+        worker = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
+        threads = sorted(int(task.name) for task in Path(f"/proc/{worker}/task").iterdir())
+        others = [thread for thread in threads if thread != worker]
+        assert ctypes.CDLL(None).tgkill(worker, others[-1], signal.SIGTERM) == 0
+        assert process.wait(60) == 1, "Granian ends with a worker that ends by itself"
+    finally:
+        _kill(process)
