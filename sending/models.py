@@ -17,7 +17,14 @@ from sending.content.models import CompiledVersion, Template
 from sending.events.models import Attempt, Event, LinkStat, StatBucket
 from sending.feedback.models import InboundMail, ProviderReport
 from sending.lanes.models import LaneState, LimitOverride, ShapingAction
-from sending.messages.models import Batch, IdempotencyKey, Message, MessageContent, QueueEntry
+from sending.messages.models import (
+    Batch,
+    IdempotencyKey,
+    Message,
+    MessageContent,
+    MessageSpan,
+    QueueEntry,
+)
 from sending.routes.models import (
     DefaultRoute,
     Route,
@@ -47,6 +54,7 @@ __all__ = [
     "LinkStat",
     "Message",
     "MessageContent",
+    "MessageSpan",
     "ProviderReport",
     "QueueEntry",
     "Route",

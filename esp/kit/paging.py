@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from django.db import models
 
@@ -45,17 +45,48 @@ def newest_first(
     Keys are chosen first, from the index (tenant, -id): asked for whole rows, the planner may walk
     the primary key instead, through every newer row of other tenants.
     """
+
+    def find(
+        *, below: uuid.UUID | None = None, above: uuid.UUID | None = None, limit: int
+    ) -> list[uuid.UUID]:
+        if above is not None:
+            ordered = rows.filter(id__gt=above).order_by("id")
+        else:
+            older = rows if below is None else rows.filter(id__lt=below)
+            ordered = older.order_by("-id")
+        return list(ordered.values_list("pk", flat=True)[:limit])
+
+    return newest_by_keys(rows, find, after=after, before=before, size=size)
+
+
+class FindKeys(Protocol):
+    """Finds the newest keys, falling, below one; or the next keys above one, rising."""
+
+    def __call__(
+        self, *, below: uuid.UUID | None = None, above: uuid.UUID | None = None, limit: int
+    ) -> list[uuid.UUID]:
+        """Return `limit` keys at most."""
+
+
+def newest_by_keys(
+    rows: models.QuerySet[_M],
+    find: FindKeys,
+    *,
+    after: str | None = None,
+    before: str | None = None,
+    size: int = 50,
+) -> Page[_M]:
+    """Return a page as `newest_first` does, of the `rows` whose keys `find` chooses."""
     after_key, before_key = cursor_of(after), cursor_of(before)
     if before_key is not None:
-        found, more = _rows_of(rows, rows.filter(id__gt=before_key).order_by("id"), size)
+        found, more = _rows_of(rows, find(above=before_key, limit=size + 1), size)
         found.reverse()
         return Page(
             rows=found,
             next_cursor=encode(found[-1].pk) if found else None,
             previous_cursor=encode(found[0].pk) if found and more else None,
         )
-    older = rows if after_key is None else rows.filter(id__lt=after_key)
-    found, more = _rows_of(rows, older.order_by("-id"), size)
+    found, more = _rows_of(rows, find(below=after_key, limit=size + 1), size)
     return Page(
         rows=found,
         next_cursor=encode(found[-1].pk) if found and more else None,
@@ -63,10 +94,7 @@ def newest_first(
     )
 
 
-def _rows_of(
-    rows: models.QuerySet[_M], ordered: models.QuerySet[_M], size: int
-) -> tuple[list[_M], bool]:
-    """Return the first `size` rows of `ordered`, in its order, and whether more follow."""
-    keys = list(ordered.values_list("pk", flat=True)[: size + 1])
+def _rows_of(rows: models.QuerySet[_M], keys: list[uuid.UUID], size: int) -> tuple[list[_M], bool]:
+    """Return the rows of the first `size` keys, in their order, and whether more follow."""
     found = {row.pk: row for row in rows.order_by().filter(pk__in=keys[:size])}
     return [found[key] for key in keys[:size] if key in found], len(keys) > size

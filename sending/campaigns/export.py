@@ -10,6 +10,7 @@ from typing import Final
 from esp.lib.ids import to_public
 from sending.audience.csv_cells import csv_line
 from sending.engine.classify import title
+from sending.messages.finding import next_batch_keys
 from sending.messages.models import Message
 from tenants.scoping.context import scope
 
@@ -37,12 +38,8 @@ def recipient_lines(*, tenant_id: uuid.UUID, batch_id: uuid.UUID) -> Iterator[st
     after = uuid.UUID(int=0)
     while True:
         with scope(tenant_id):
-            rows = list(
-                # By the index (batch, id).
-                Message.objects.filter(batch_id=batch_id, id__gt=after)
-                .order_by("id")
-                .only(*_FIELDS)[:CHUNK]
-            )
+            keys = next_batch_keys(batch_id, after=after, limit=CHUNK)
+            rows = list(Message.objects.filter(pk__in=keys).order_by("id").only(*_FIELDS))
         if not rows:
             return
         after = rows[-1].pk

@@ -85,6 +85,14 @@ class CampaignPart(HotTenantModel):
     after = models.UUIDField(null=True)
     until = models.UUIDField()
     made = models.IntegerField(null=True)  # messages
+    # Where in the log they stand; without one it was cut by the version before.
+    span = models.ForeignKey(
+        "sending.MessageSpan",
+        on_delete=models.SET_NULL,
+        null=True,
+        db_index=False,
+        related_name="+",
+    )
 
     class Meta(HotTenantModel.Meta):
         pass

@@ -6,9 +6,10 @@ marks the part as made. A part whose worker died stands open, with nothing of it
 first that the next worker takes. Nobody waits for a slower one, and mail begins to leave with the
 first part.
 
-Locks: cutting holds the campaign's row and then takes no other; making holds the part's row and a
-share of the batch's, and never asks for the campaign's. Pausing and cancelling take the campaign,
-then the batch: they wait for the parts in hand, while no new one can be cut.
+Locks: cutting holds the campaign's row, then the one lock of spans, and then takes no other; making
+holds the part's row and a share of the batch's, and never asks for the campaign's. Pausing and
+cancelling take the campaign, then the batch: they wait for the parts in hand, while no new one can
+be cut.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ from sending.campaigns import jobs
 from sending.campaigns.models import Campaign, CampaignPart
 from sending.messages.backpressure import why_full
 from sending.messages.jobs import DELIVER_BROADCAST
-from sending.messages.models import Batch, MessageContent, QueueEntry, Stream
+from sending.messages.models import Batch, MessageContent, MessageSpan, QueueEntry, Stream
 from sending.messages.queue import insert_messages_from_select
+from sending.messages.spans import open_span
 from tenants.scoping.context import scope
 
 log = logging.getLogger(__name__)
@@ -107,7 +109,8 @@ def _cut_part(tenant_id: uuid.UUID, campaign_id: uuid.UUID) -> bool:
             if not open_parts:
                 _finish(campaign)
             return False
-        CampaignPart.objects.create(campaign=campaign, after=after, until=bound)
+        span = _open_span(campaign)
+        CampaignPart.objects.create(campaign=campaign, after=after, until=bound, span=span)
         Campaign.objects.filter(pk=campaign.pk).update(
             prepare_cursor=bound, updated_at=timezone.now()
         )
@@ -121,7 +124,7 @@ def _make_part(tenant_id: uuid.UUID, campaign_id: uuid.UUID) -> int | None:
     with scope(tenant_id):
         part = (
             CampaignPart.objects.select_for_update(skip_locked=True, of=("self",))
-            .select_related("campaign")
+            .select_related("campaign", "span")
             .filter(campaign=campaign_id, made=None)
             .order_by("until")
             .first()
@@ -139,6 +142,7 @@ def _insert(part: CampaignPart) -> int:
     campaign = part.campaign
     assert campaign.batch_id is not None
     assert campaign.content_id is not None
+    span = part.span or _open_span(campaign)
     select, params = recipients_select(
         tenant_id=campaign.tenant_id,
         list_ids=campaign.frozen_list_ids,
@@ -149,11 +153,18 @@ def _insert(part: CampaignPart) -> int:
     return insert_messages_from_select(
         batch=Batch.objects.get(pk=campaign.batch_id),
         content_id=campaign.content_id,
+        span=span,
         select=_NORMALISED.format(select=select),
         params=params,
         now=timezone.now(),
         **_order_of(campaign),
     )
+
+
+def _open_span(campaign: Campaign) -> MessageSpan:
+    assert campaign.batch_id is not None
+    batch = Batch.objects.get(pk=campaign.batch_id)
+    return open_span(batch, size=min(campaign.recipients_total, CHUNK))
 
 
 def _commit_without_waiting() -> None:

@@ -18,6 +18,7 @@ from django.db import connection
 
 from esp.kit.pauses import claims_paused_by
 from esp.lib.ids import to_public
+from sending.messages.finding import BATCH_WALK_SQL
 
 # Words for people, by kind of finding; `{count}` is filled in.
 SENTENCES = {
@@ -124,10 +125,9 @@ FROM part LEFT JOIN sending_message message ON message.id = part.message_id
 ORDER BY 2 NULLS LAST LIMIT 1000
 """
 
-_WALK_MESSAGES = """
+_WALK_MESSAGES = f"""
 WITH part AS MATERIALIZED (
-    SELECT id, status, expires_at FROM sending_message
-    WHERE batch_id = %(batch)s AND id > %(after)s ORDER BY id LIMIT %(rows)s
+    {BATCH_WALK_SQL.format(columns="id, status, expires_at", also="")}
 ), missing AS (
     SELECT id, expires_at < %(expired)s AS is_over FROM part
     WHERE status IN ('queued', 'deferred')
@@ -136,7 +136,7 @@ WITH part AS MATERIALIZED (
 )
 SELECT (SELECT count(*) FROM part), (SELECT max(id::text) FROM part),
        ARRAY(SELECT id FROM missing WHERE NOT is_over), ARRAY(SELECT id FROM missing WHERE is_over)
-"""
+"""  # noqa: S608 (a constant)
 
 # Batches whose messages may still wait. A cancelled one is cleared by its own sweep.
 _OPEN_BATCHES = """
@@ -146,25 +146,26 @@ WHERE (status IN ('running', 'paused') OR (status = 'done' AND finished_at > %(l
 ORDER BY id LIMIT %(most)s
 """
 
-# Batches of messages that have no row any more, by hops through the index (batch, id): asked once
-# a round, because it looks at all batches that there are.
+# Batches of messages that have no row any more, by hops through the index (batch, id) and by the
+# spans: asked once a round, because it looks at all batches that there are.
 _ABSENT_BATCHES = """
 WITH RECURSIVE hop AS (
-    (SELECT batch_id FROM sending_message ORDER BY batch_id LIMIT 1)
+    (SELECT batch_id FROM sending_message WHERE NOT is_spanned ORDER BY batch_id LIMIT 1)
     UNION ALL
     SELECT (SELECT message.batch_id FROM sending_message message
-            WHERE message.batch_id > hop.batch_id ORDER BY message.batch_id LIMIT 1)
+            WHERE NOT is_spanned AND message.batch_id > hop.batch_id
+            ORDER BY message.batch_id LIMIT 1)
     FROM hop WHERE hop.batch_id IS NOT NULL
+), known AS (
+    SELECT batch_id FROM hop WHERE batch_id IS NOT NULL
+    UNION SELECT batch_id FROM sending_messagespan
 )
-SELECT hop.batch_id FROM hop LEFT JOIN sending_batch batch ON batch.id = hop.batch_id
-WHERE hop.batch_id IS NOT NULL AND batch.id IS NULL
+SELECT known.batch_id FROM known LEFT JOIN sending_batch batch ON batch.id = known.batch_id
+WHERE batch.id IS NULL
 LIMIT %(rows)s
 """
 
-_WAITING_OF = """
-SELECT id FROM sending_message
-WHERE batch_id = %(batch)s AND status IN ('queued', 'deferred') ORDER BY id LIMIT %(rows)s
-"""
+_WAITING_OF = BATCH_WALK_SQL.format(columns="id", also="AND status IN ('queued', 'deferred')")
 
 # The batches that have entries, by hops through the index (batch_id, due_at).
 _QUEUED_BATCHES = """
@@ -281,7 +282,7 @@ def check_queue(
     batch, message = _walk_messages(report, add, after, rows, moments)
     if after == Cursor():
         for (absent,) in _rows(_ABSENT_BATCHES, {"rows": _PER_BATCH}):
-            got = _rows(_WAITING_OF, {"batch": absent, "rows": _PER_BATCH})
+            got = _rows(_WAITING_OF, {"batch": absent, "after": _NIL, "rows": _PER_BATCH})
             add("no-batch", [row[0] for row in got])
     queued = _ask_batches(report, add, after.queued, moments)
     report.cursor = Cursor(entry, batch, message, queued)

@@ -14,6 +14,7 @@ from django.utils import timezone
 from sending.engine.classify import title
 from sending.lanes.selectors import title_of
 from sending.messages.causes import Cause, causes_of_all, lane_causes, own_cause
+from sending.messages.finding import next_batch_keys
 from sending.messages.models import Batch, Message, QueueEntry
 from sending.messages.waiting import next_try
 
@@ -104,7 +105,8 @@ def waits_of(batch: Batch, *, now: dt.datetime | None = None) -> list[WaitGroup]
 
 
 def _batch_causes(batch: Batch, now: dt.datetime) -> Iterator[Cause]:
-    first = Message.objects.filter(batch_id=batch.pk).only("content_id", "tenant_id").first()
+    keys = next_batch_keys(batch.pk, limit=1)
+    first = Message.objects.filter(pk__in=keys).only("content_id", "tenant_id").first()
     example = first or Message(tenant_id=batch.tenant_id)
     example.batch_id, example.stream = batch.pk, batch.stream
     for cause in causes_of_all(example, batch, now):

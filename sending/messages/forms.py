@@ -10,8 +10,8 @@ from django import forms
 from esp.lib.addresses import parse_address
 from esp.lib.errors import InvalidInput
 from esp.lib.ids import from_public
+from sending.messages.finding import MessageFilter
 from sending.messages.models import Message
-from sending.messages.selectors import MessageFilter
 
 
 class MessageFilterForm(forms.Form):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import F, Func, Q, Value
+from django.db.models import F, Func, Q
 
 from esp.lib.ids import to_public
 from tenants.scoping.models import HotTenantModel, TenantModel
@@ -127,12 +127,6 @@ class Message(HotTenantModel):
     contact_id = models.UUIDField(null=True)
     stream = models.CharField(max_length=16, choices=Stream)
     recipient = models.CharField(max_length=254)
-    # What `recipient` is found by: four bytes in an index cost a third of an address.
-    recipient_key = models.GeneratedField(
-        expression=Func(F("recipient"), function="hashtext"),
-        output_field=models.IntegerField(),
-        db_persist=True,
-    )
     recipient_name = models.CharField(max_length=200, blank=True)
     variables = models.JSONField(default=dict)  # what the content is filled with
     tags = ArrayField(models.CharField(max_length=64), default=list)
@@ -152,17 +146,30 @@ class Message(HotTenantModel):
     complained_at = models.DateTimeField(null=True)
     unsubscribed_at = models.DateTimeField(null=True)
     bounced_late_at = models.DateTimeField(null=True)
+    # Made by parts, its id in a `MessageSpan`: no index but the primary key holds it, because
+    # the three below would cost as much as the row. Others come one by one. The default is for
+    # programs of the version before.
+    is_spanned = models.BooleanField(default=False, db_default=False)
 
     class Meta(HotTenantModel.Meta):
+        # Both kinds together are found by `finding`. No column that delivery changes is in an
+        # index: each change would write them all again.
         indexes = [
             # Message list of the tenant, newest first: read backwards. Ids come in order, and an
             # index that falls would split its pages half and half for them.
-            models.Index(fields=["tenant", "id"], name="message_newest"),
-            # A batch's recipients. No column that delivery changes is in an index: each change
-            # would write them all again.
-            models.Index(fields=["batch", "id"], name="message_batch"),
-            # "What did this address get?"
-            models.Index(fields=["recipient_key"], name="message_recipient"),
+            models.Index(
+                fields=["tenant", "id"], condition=Q(is_spanned=False), name="message_by_tenant"
+            ),
+            # A batch's recipients.
+            models.Index(
+                fields=["batch", "id"], condition=Q(is_spanned=False), name="message_by_batch"
+            ),
+            # "What did this address get?" Four bytes cost a third of an address.
+            models.Index(
+                Func(F("recipient"), function="hashtext"),
+                condition=Q(is_spanned=False),
+                name="message_by_address",
+            ),
         ]
 
     @property
@@ -170,10 +177,31 @@ class Message(HotTenantModel):
         """The form that users see."""
         return to_public("msg", self.pk)
 
-    @staticmethod
-    def sent_to(recipient: str) -> Q:
-        """Return the condition for messages to `recipient` (normalised), found by its key."""
-        return Q(recipient=recipient, recipient_key=Func(Value(recipient), function="hashtext"))
+
+class MessageSpan(HotTenantModel):
+    """The ids of one part of a batch, in order of its addresses' hashes (`spans`).
+
+    Slot n, of a microsecond, begins at `base_us` + n; spans do not overlap. One row stands for tens
+    of thousands of messages, and goes with the last of them.
+    """
+
+    batch = models.ForeignKey(
+        Batch, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
+    )
+    base_us = models.BigIntegerField()  # microseconds since 1970
+    slots = models.IntegerField()  # a power of two
+    first_id = models.UUIDField()
+    last_id = models.UUIDField()
+
+    class Meta(HotTenantModel.Meta):
+        indexes = [
+            # A tenant's messages, newest first.
+            models.Index(fields=["tenant", "last_id"], name="span_by_tenant"),
+            # A batch's, in order.
+            models.Index(fields=["batch", "last_id"], name="span_by_batch"),
+            # The last of all, behind which the next one begins; and those that are over.
+            models.Index(fields=["last_id"], name="span_end"),
+        ]
 
 
 class QueueEntry(models.Model):

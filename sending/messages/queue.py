@@ -7,7 +7,6 @@ SELECT inside the database (campaigns: no recipient passes through Python).
 from __future__ import annotations
 
 import datetime as dt
-import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ from django.db import connection
 from esp.lib.backoff import SCHEDULES, Schedule, expiry
 from sending.events.models import EventKind
 from sending.events.services import StatKey, add_counts, hour_of
-from sending.messages.models import Batch
+from sending.messages.models import Batch, MessageSpan
+from sending.messages.spans import ID_SQL, RANDOM_TAIL_SQL, SLOT_SQL
 
 # A UUIDv7 (RFC 9562 section 5.7) in SQL for PostgreSQL 15: milliseconds, then the version, then the
 # random bits of a version 4, whose variant stands at the same place. `uuid` reads hyphens after any
@@ -32,16 +32,10 @@ UUID7_SQL: Final = (
 # A chunk is used twice, for messages and queue: it must not be put on disk in between.
 _CHUNK_MEMORY: Final = "64MB"
 
-# The same for row `n` of a statement that began at `mw_us` (microseconds): the rest of the
-# microsecond stands in the twelve bits after the version (section 6.2, method 3): ids then come in
-# order, which is what indexes like. The random bits are the server's own: an id is no secret, and
-# `gen_random_uuid` asks the kernel for every row, a quarter of all that preparing would cost.
-_ROW_US: Final = "(%(mw_us)s::bigint + n)"
-_ROW_UUID7_SQL: Final = (
-    f"encode(int8send(({_ROW_US} / 1000) << 16 | 28672 | ({_ROW_US} %% 1000) * 4) || "
-    "int8send((random() * 4611686018427387904)::bigint | (-9223372036854775808)::bigint), 'hex')"
-    "::uuid"
-)
+# A message's id is in the slot of its address (`spans`), and rows are written in the order of their
+# ids: the primary keys of messages and queue then grow at their end.
+_SLOT: Final = SLOT_SQL.format(address="email", slots="%(mw_slots)s")
+_SLOT_ID: Final = ID_SQL.format(us="(%(mw_us)s::bigint + n)", tail=RANDOM_TAIL_SQL)
 
 _INSERT = """
 WITH incoming AS (
@@ -71,17 +65,17 @@ FROM incoming WHERE refusal = ''
 # key on to the queue by RETURNING keeps less, and costs a tenth more: two tables' pages take turns.
 _INSERT_FROM_SELECT = """
 WITH source AS (
-    SELECT contact_id, email, name, variables, row_number() OVER () AS n FROM ({select}) AS chosen
+    SELECT contact_id, email, name, variables, {slot} AS n FROM ({select}) AS chosen ORDER BY n
 ), fresh AS MATERIALIZED (
-    SELECT {uuid7} AS id, contact_id, email, name, variables FROM source
+    SELECT {slot_id} AS id, contact_id, email, name, variables FROM source
 ), written AS (
     INSERT INTO sending_message (
         id, tenant_id, batch_id, content_id, contact_id, stream, recipient, recipient_name,
         variables, tags, metadata, status, site, attempts, bounce_class, last_reply, created_at,
-        expires_at)
+        expires_at, is_spanned)
     SELECT id, %(mw_tenant)s, %(mw_batch)s, %(mw_content)s, contact_id, %(mw_stream)s, email,
            left(name, 200), variables, '{{}}', '{{}}', 'queued', '', 0, '', '', %(mw_now)s,
-           %(mw_expires)s
+           %(mw_expires)s, true
     FROM fresh
 )
 INSERT INTO sending_queueentry
@@ -162,13 +156,14 @@ def insert_messages_from_select(
     *,
     batch: Batch,
     content_id: uuid.UUID,
+    span: MessageSpan,
     select: str,
     params: Mapping[str, Any],
     now: dt.datetime,
     due_at: dt.datetime | None = None,
     later: str = "",
 ) -> int:
-    """Make messages of a batch from a SELECT; return how many.
+    """Make messages of a batch from a SELECT, with ids of `span`; return how many.
 
     `select` yields `contact_id uuid, email text` (normalised: the domain as A-labels), `name text,
     variables jsonb`, one row a contact, with named `params` (none begins with `mw_`); a literal
@@ -190,10 +185,11 @@ def insert_messages_from_select(
         due = f"%(mw_due)s::timestamptz + {later}" if later else "%(mw_due)s::timestamptz"
         cursor.execute(f"SET LOCAL work_mem = '{_CHUNK_MEMORY}'")
         cursor.execute(
-            _INSERT_FROM_SELECT.format(select=select, uuid7=_ROW_UUID7_SQL, due=due),
+            _INSERT_FROM_SELECT.format(select=select, slot=_SLOT, slot_id=_SLOT_ID, due=due),
             {
                 **params,
-                "mw_us": time.time_ns() // 1000,
+                "mw_us": span.base_us,
+                "mw_slots": span.slots,
                 "mw_tenant": batch.tenant_id,
                 "mw_batch": batch.pk,
                 "mw_content": content_id,

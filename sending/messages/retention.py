@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import uuid
 
 from esp.kit.partitions import drop_partitions
 from esp.lib.ids import lower_bound, made_at
-from sending.messages.models import Message, MessageContent
+from sending.messages.models import Message, MessageContent, MessageSpan
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +29,22 @@ def forget_old_messages(*, now: dt.datetime, keep_days: int) -> tuple[list[str],
     for name in left:
         log.warning("%s is kept: a message of it waits, or it is in use; tried again later", name)
     removed = _forget_contents(now - dt.timedelta(days=keep_days))
+    _forget_spans(now - dt.timedelta(days=keep_days))
     if dropped:
         log.info("dropped %s, and %d contents", ", ".join(dropped), removed)
     return dropped, removed
+
+
+def _forget_spans(before: dt.datetime) -> None:
+    """Remove spans that ended before every message that is left."""
+    oldest = _oldest_message()
+    if oldest is not None:
+        before = min(before, made_at(oldest))
+    MessageSpan.unscoped.filter(last_id__lt=lower_bound(before)).delete()
+
+
+def _oldest_message() -> uuid.UUID | None:
+    return Message.unscoped.order_by("id").values_list("id", flat=True).first()
 
 
 def _forget_contents(before: dt.datetime) -> int:
@@ -39,7 +53,7 @@ def _forget_contents(before: dt.datetime) -> int:
     But for campaigns', content is used in the one request that made it: what is older than the
     oldest message belongs to none.
     """
-    oldest = Message.unscoped.order_by("id").values_list("id", flat=True).first()
+    oldest = _oldest_message()
     if oldest is not None:
         before = min(before, made_at(oldest))
     past = MessageContent.unscoped.filter(

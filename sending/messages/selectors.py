@@ -4,34 +4,23 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 from django.utils import timezone
 
-from esp.kit.paging import Page, newest_first
-from esp.lib.ids import lower_bound
+from esp.kit.paging import Page, newest_by_keys
 from sending.audience.models import Suppression
 from sending.content.types import CompiledContent, ContentSource
+from sending.messages.finding import MessageFilter, find_keys
 from sending.messages.models import Batch, Message, MessageContent, QueueEntry, Stream
+from tenants.scoping.context import current_tenant_id
 
 # A filter that finds little must not walk through years of partitions.
 DEFAULT_WINDOW = dt.timedelta(days=30)
-
-
-@dataclass(frozen=True, slots=True)
-class MessageFilter:
-    """What a list of messages is narrowed to; empty fields do not narrow."""
-
-    status: str = ""
-    recipient: str = ""  # normalised
-    tag: str = ""
-    batch_id: uuid.UUID | None = None
-    since: dt.datetime | None = None
-    until: dt.datetime | None = None
 
 
 def messages_page(
@@ -44,30 +33,18 @@ def messages_page(
     """Return a page of the messages of the tenant in scope, newest first.
 
     Without `since` the last 30 days are looked through, unless one recipient or batch is asked for
-    (both have an index of their own).
+    (both have a way of their own).
     """
-    rows: QuerySet[Message] = Message.objects.all()
-    since = chosen.since
-    if since is None and not chosen.recipient and chosen.batch_id is None:
-        since = timezone.now() - DEFAULT_WINDOW
-    if since is not None:
-        rows = rows.filter(id__gte=lower_bound(since))
-    if chosen.until is not None:
-        rows = rows.filter(id__lt=lower_bound(chosen.until))
-    if chosen.status:
-        rows = rows.filter(status=chosen.status)
-    if chosen.recipient:
-        rows = rows.filter(Message.sent_to(chosen.recipient))
-    if chosen.batch_id is not None:
-        rows = rows.filter(batch_id=chosen.batch_id)
-    if chosen.tag:
-        rows = rows.filter(tags__contains=[chosen.tag])
-    return newest_first(rows, after=after, before=before, size=size)
+    if chosen.since is None and not chosen.recipient and chosen.batch_id is None:
+        chosen = replace(chosen, since=timezone.now() - DEFAULT_WINDOW)
+    find = partial(find_keys, current_tenant_id(), chosen)
+    return newest_by_keys(Message.objects.all(), find, after=after, before=before, size=size)
 
 
 def messages_for_recipient(email: str, *, limit: int = 20) -> list[Message]:
     """Return the newest messages of the tenant in scope to an address (normalised)."""
-    return list(Message.objects.filter(Message.sent_to(email)).order_by("-id")[:limit])
+    keys = find_keys(current_tenant_id(), MessageFilter(recipient=email), limit=limit)
+    return list(Message.objects.filter(pk__in=keys).order_by("-id"))
 
 
 def content_of(message: Message) -> MessageContent | None:

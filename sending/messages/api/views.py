@@ -33,10 +33,10 @@ from sending.messages.api.serializers import (
     wait_body,
 )
 from sending.messages.batch_waiting import waits_of
+from sending.messages.finding import MessageFilter
 from sending.messages.idempotency import claim_key, hash_of, store_answer
 from sending.messages.selectors import (
     DEFAULT_WINDOW,
-    MessageFilter,
     batch_of,
     content_of,
     messages_page,

@@ -23,6 +23,7 @@ from sending.messages.services import (
     pause_batch,
     resume_batch,
 )
+from sending.messages.spans import open_span
 from tenants.directory.actor import Actor
 from tenants.scoping.context import scope
 from tests import make
@@ -45,6 +46,7 @@ def _prepare(batch: Batch, domain: Domain) -> int:
     return insert_messages_from_select(
         batch=batch,
         content_id=content.pk,
+        span=open_span(batch, size=10),
         select=SELECT,
         params={"tenant": batch.tenant_id},
         now=timezone.now(),
