@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from esp.stack.assets import ROOT
 from esp.stack.chromium import find_chromium
 from esp.stack.errors import StackError
 from esp.stack.postgres import stop_leftover
@@ -28,6 +29,13 @@ from esp.stack.valkey import stop_leftover_valkey
 
 _PREFIX = "mailwright-tests-"
 _MARK = "MAILWRIGHT_TEST_SERVERS"
+# With `--dist loadgroup` the tests of a group run in one process, one after the other: those of
+# the browser share the running product, the others start a dozen processes each and measure times.
+_GROUPS = {
+    "tests/browser/": "browser",
+    "tests/races/": "processes",
+    "tests/sending/management/": "processes",
+}
 
 
 class _Stack:
@@ -120,8 +128,13 @@ def pytest_report_header() -> str:
     return _stack_line[0]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the browser tests by name where there is no browser; in CI they fail instead."""
+    """Put the tests into groups; skip those of the browser where there is none (not in CI)."""
+    for item in items:
+        folder = f"{item.path.relative_to(ROOT).parent.as_posix()}/"
+        if group := _GROUPS.get(folder):
+            item.add_marker(pytest.mark.xdist_group(group))
     of_browser = [item for item in items if item.get_closest_marker("browser")]
     if of_browser and not os.environ.get("CI") and find_chromium() is None:
         for item in of_browser:

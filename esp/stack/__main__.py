@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 
 from esp.stack import checks, demo
 from esp.stack.assets import ROOT, build_assets
@@ -15,6 +16,8 @@ from esp.stack.errors import StackError
 from esp.stack.postgres import ROLES_SQL, stop_leftover
 from esp.stack.supervisor import stop_marked
 from esp.stack.valkey import stop_leftover_valkey
+
+_MOST_PROCESSES = 6
 
 
 def main(arguments: list[str]) -> int:
@@ -73,8 +76,21 @@ def _test(arguments: list[str]) -> int:
         )
     else:
         print("No Chromium could be installed: the browser tests are skipped.")  # noqa: T201
-    command = [sys.executable, "-m", "pytest", *arguments]
+    command = [sys.executable, "-m", "pytest", *_in_parallel(arguments), *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+
+
+def _in_parallel(arguments: Sequence[str]) -> list[str]:
+    """Return pytest's options for a run of all tests; a choice of tests runs in one process.
+
+    One process more than there are cores, because the tests wait much: for leases to end, servers
+    to start, a limit's next second. Each has a database of its own in both servers, and Valkey has
+    but sixteen, half of which are the browser tests'.
+    """
+    if any(not argument.startswith("--durations") for argument in arguments):
+        return []
+    processes = min((os.cpu_count() or 1) + 1, _MOST_PROCESSES)
+    return ["-n", str(processes), "--dist", "loadgroup"]
 
 
 def _clean() -> None:
