@@ -48,7 +48,7 @@ def check() -> None:
     mend(report, now=timezone.now(), kinds=_MENDED_AT_ONCE)
     _keep_cursor(report.cursor)
     tell(report, is_whole=after == report.cursor == Cursor())
-    seen = f"{report.entries_seen} entries and {report.messages_seen} messages looked at"
+    seen = f"{report.entries_seen:,} entries and {report.messages_seen:,} messages looked at"
     said = f"{len(report.findings)} rules broken" if report.findings else "nothing wrong"
     note_check("queue", f"{said}; {seen} in {(time.monotonic() - begun) * 1000:.0f} ms")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from django import forms
@@ -10,10 +11,33 @@ from sending.routes.building import Unusable, secrets_of
 from sending.routes.models import Route, RouteSet
 from sending.routes.options import AUTH_KINDS, TLS_MODES
 from sending.routes.providers import PROVIDERS, Field, Provider
-from sending.routes.services.sets import STREAMS, Place
+from sending.routes.services.sets import MAX_WEIGHT, STREAMS, Place
 
 _KEPT = "Kept as it is when left empty."
 _BASE = ("name", "status")
+_LAST_PLACE = 99
+
+
+def _said(text: str) -> dict[str, str]:
+    """Return what a field of numbers says of any wrong one."""
+    return dict.fromkeys(("min_value", "max_value", "invalid"), text)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Fields under one heading; one that few routes need is folded away until it is used."""
+
+    title: str
+    fields: list[forms.BoundField]
+    is_rare: bool = False
+
+    @property
+    def is_used(self) -> bool:
+        """Whether anything was entered, is kept, or is wrong here."""
+        return any(
+            field.errors or field.value() or field.field.widget.attrs.get("placeholder")
+            for field in self.fields
+        )
 
 
 class SecretInput(forms.PasswordInput):
@@ -60,9 +84,9 @@ class RouteForm(forms.Form):
         return {name: value for name, value in self.cleaned_data.items() if name not in _BASE}
 
     @property
-    def groups(self) -> list[tuple[str, list[forms.BoundField]]]:
+    def groups(self) -> list[Group]:
         """The fields by heading, for the page."""
-        return [("", list(self))]
+        return [Group("", list(self))]
 
 
 class DirectForm(RouteForm):
@@ -104,7 +128,7 @@ class SmarthostForm(RouteForm):
         label="Token URL",
         max_length=500,
         required=False,
-        help_text="Where a refresh token becomes an access token; only for such a log-in.",
+        help_text="Where the refresh token becomes an access token. Only for the log-in of that name.",
     )
     client_id = forms.CharField(label="Client ID", max_length=300, required=False)
     client_secret = forms.CharField(label="Client secret", required=False, widget=SecretInput)
@@ -120,20 +144,19 @@ class SmarthostForm(RouteForm):
     )  # fmt: skip
 
     @property
-    def groups(self) -> list[tuple[str, list[forms.BoundField]]]:
+    def groups(self) -> list[Group]:
         """The fields by heading, for the page."""
         base = [name for name in _BASE if name in self.fields]
+        token = ("token_url", "client_id", "client_secret", "refresh_token", "scope")
         return [
-            ("", [self[name] for name in (*base, "host", "port", "tls")]),
-            ("Connection", [self[name] for name in ("verify", "own_network", "bind_source")]),
-            ("Log-in", [self[name] for name in ("auth", "username", "secret")]),
-            (
-                "Renewed bearer token",
-                [self[name] for name in ("token_url", "client_id", "client_secret",
-                                         "refresh_token", "scope")],
+            Group("", [self[name] for name in (*base, "host", "port", "tls")]),
+            Group("Connection", [self[name] for name in ("verify", "own_network", "bind_source")]),
+            Group("Log-in", [self[name] for name in ("auth", "username", "secret")]),
+            Group("Bearer token that is renewed", [self[name] for name in token], is_rare=True),
+            Group(
+                "Client certificate", [self[name] for name in ("certificate", "key")], is_rare=True
             ),
-            ("Client certificate", [self[name] for name in ("certificate", "key")]),
-        ]  # fmt: skip
+        ]
 
 
 class ProviderForm(RouteForm):
@@ -193,16 +216,34 @@ class RouteSetForm(forms.Form):
                 label=f"Place of {route.name}",
                 required=False,
                 min_value=1,
-                max_value=99,
+                max_value=_LAST_PLACE,
+                error_messages=_said(f"A number from 1 to {_LAST_PLACE}, or empty."),
                 initial=row.position + 1 if row is not None else None,
             )
             self.fields[f"weight-{route.public_id}"] = forms.IntegerField(
                 label=f"Weight of {route.name}",
                 required=False,
                 min_value=0,
-                max_value=1000,
+                max_value=MAX_WEIGHT,
+                error_messages=_said(f"A number from 0 to {MAX_WEIGHT}."),
                 initial=row.weight if row is not None else 1,
             )
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse two routes at one place, where the place counts."""
+        data = super().clean() or self.cleaned_data
+        if data.get("strategy") not in (RouteSet.Strategy.FAILOVER, RouteSet.Strategy.ROUND_ROBIN):
+            return data
+        taken: dict[int, Route] = {}
+        for route in self._routes:
+            name = f"place-{route.public_id}"
+            place = data.get(name)
+            if place is None or not data.get(f"use-{route.public_id}"):
+                continue
+            first = taken.setdefault(place, route)
+            if first is not route:
+                self.add_error(name, f"{first.name} has this place, too.")
+        return data
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -222,7 +263,7 @@ class RouteSetForm(forms.Form):
         """The chosen routes in their order; without a place, behind those with one."""
         data = self.cleaned_data
         chosen = [route for route in self._routes if data.get(f"use-{route.public_id}")]
-        chosen.sort(key=lambda route: data.get(f"place-{route.public_id}") or 100)
+        chosen.sort(key=lambda route: data.get(f"place-{route.public_id}") or _LAST_PLACE + 1)
         weights = [data.get(f"weight-{route.public_id}") for route in chosen]
         return [Place(route, 1 if weight is None else weight)
                 for route, weight in zip(chosen, weights, strict=True)]  # fmt: skip

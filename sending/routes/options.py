@@ -210,13 +210,15 @@ def check_url(text: str, *, field: str, own_network: bool) -> str:
         parts = urlsplit(text)
         host, port = parts.hostname or "", parts.port
     except ValueError as error:
-        raise InvalidInput("This is not a URL.", field=field) from error
+        raise InvalidInput(
+            "This is no URL: it has the form https://name/path.", field=field
+        ) from error
     if parts.scheme not in ("http", "https") or not host or _UNPRINTABLE.search(text):
         raise InvalidInput("Give a URL that starts with https://.", field=field)
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise InvalidInput("The URL must not hold a user, a query or a fragment.", field=field)
+        raise InvalidInput("Give the URL without user, password, ? and #.", field=field)
     if port is not None and not 0 < port < 65536:
-        raise InvalidInput("The port is out of range.", field=field)
+        raise InvalidInput("The port in the URL must be from 1 to 65535.", field=field)
     host = check_host(host, field=field, own_network=own_network)
     is_public_name = _is_private_address(host) is None and "." in host
     if parts.scheme == "http" and (is_public_name or _is_private_address(host) is False):
@@ -234,7 +236,7 @@ def _certificate(secrets: Mapping[str, str]) -> dict[str, str]:
         return {}
     if not certificate or not key:
         name = "certificate" if not certificate else "key"
-        raise InvalidInput("Give both the client certificate and its key, or none.", field=name)
+        raise InvalidInput("Give both the client certificate and its key, or neither.", field=name)
     try:
         x509.load_pem_x509_certificates(certificate.encode())
     except ValueError as error:

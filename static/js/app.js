@@ -376,3 +376,12 @@ function showTimes(within = document) {
 showTimes();
 setInterval(() => showTimes(), 30000);
 document.addEventListener("htmx:afterSettle", (event) => showTimes(event.target.parentElement ?? document));
+
+// A form that came back with mistakes -------------------------------------------------------------
+
+const mistake = document.querySelector("form[method=post i] [aria-invalid=true]:not(fieldset)");
+// Where the page has a field of its own to begin with, that one stays.
+if (mistake && (document.activeElement === document.body || !document.activeElement)) {
+  mistake.focus({ preventScroll: true });
+  mistake.scrollIntoView({ block: "center" });
+}

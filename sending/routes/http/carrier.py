@@ -110,7 +110,8 @@ class HttpCarrier:
         )
         if response.status_code in check.ok or (check.proof and check.proof in response.text):
             return ""
-        return f"HTTP {response.status_code}: {clean(response.text[:300], self._secrets)}"
+        said = clean(response.text[:300], self._secrets).strip()
+        return f"HTTP {response.status_code}: {said}" if said else f"HTTP {response.status_code}"
 
     def close(self) -> None:
         """Let the threads end; calls under way come to their end."""

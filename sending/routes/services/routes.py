@@ -89,6 +89,8 @@ def _check(
 
 
 def _create(operator: User, kind: str, name: str, status: str, checked: Checked) -> Route:
+    if Route.objects.filter(name__iexact=name).exists():  # "relay" beside "Relay" misleads
+        raise InvalidInput("Another route has this name.", field="name")
     try:
         with transaction.atomic():
             route = Route.objects.create(
@@ -129,7 +131,8 @@ def _clean_name(name: str) -> str:
     name = " ".join(name.split())
     if not name or len(name) > _MAX_NAME or not _NAME.fullmatch(name):
         raise InvalidInput(
-            f"Give a name of letters, digits, spaces and . - _ @ + ( ), at most {_MAX_NAME} long.",
+            f"Give a name of letters, digits, spaces and . - _ @ + ( ), at most {_MAX_NAME} "
+            "characters, with a letter or digit at its start.",
             field="name",
         )
     return name

@@ -22,7 +22,7 @@ STREAMS = {
     "broadcast": "Broadcast",
     ANY: "Any stream",
 }
-_MAX_WEIGHT = 1000
+MAX_WEIGHT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,9 @@ def save_route_set(
     if strategy not in RouteSet.Strategy.values:
         raise InvalidInput("Choose a strategy from the list.", field="strategy")
     _check_places(strategy, places)
+    others = RouteSet.objects.filter(name__iexact=name)
+    if (others.exclude(pk=route_set.pk) if route_set is not None else others).exists():
+        raise InvalidInput("Another set has this name.", field="name")
     try:
         with transaction.atomic():
             if route_set is None:
@@ -77,8 +80,8 @@ def _check_places(strategy: str, places: Sequence[Place]) -> None:
         raise InvalidInput("A set needs at least one route.", field="routes")
     if len({place.route.pk for place in places}) != len(places):
         raise InvalidInput("Each route can be in the set once.", field="routes")
-    if not all(0 <= place.weight <= _MAX_WEIGHT for place in places):
-        raise InvalidInput(f"A weight is a number from 0 to {_MAX_WEIGHT}.", field="routes")
+    if not all(0 <= place.weight <= MAX_WEIGHT for place in places):
+        raise InvalidInput(f"A weight is a number from 0 to {MAX_WEIGHT}.", field="routes")
     is_weighted = strategy == RouteSet.Strategy.WEIGHTED
     if is_weighted and not any(place.weight for place in places):
         raise InvalidInput("At least one route needs a weight above 0.", field="routes")

@@ -254,7 +254,9 @@ def test_an_operator_makes_a_set_and_chooses_it(operator: Client, relay: Route, 
     [
         ({"use": ""}, "at least one route"),
         ({"strategy": "weighted", "weight": "0"}, "above 0"),
-        ({"weight": "-1"}, "greater than or equal"),
+        ({"weight": "-1"}, "A number from 0 to 1000."),
+        ({"weight": "1001"}, "A number from 0 to 1000."),
+        ({"place": "0"}, "A number from 1 to 99, or empty."),
         ({"strategy": "luck"}, "valid choice"),
         ({"name": " "}, "required"),
     ],
@@ -269,6 +271,35 @@ def test_wrong_sets_are_refused(
     assert answer.status_code == 422
     assert word in answer.content.decode()
     assert not RouteSet.objects.exists()
+
+
+def test_two_routes_cannot_have_one_place_in_an_order(operator: Client, relay: Route) -> None:
+    add(operator, {"name": "Own", "status": "active"}, "direct")
+    own = Route.objects.get(kind="direct")
+    fields = set_fields(relay) | {f"use-{own.public_id}": "on", f"place-{own.public_id}": "1"}
+    answer = operator.post("/operator/routes/sets/new", fields)
+    assert answer.status_code == 422
+    assert "Own has this place, too." in answer.content.decode()
+    # By weight the place says nothing.
+    answer = operator.post("/operator/routes/sets/new", fields | {"strategy": "weighted"})
+    assert answer.status_code == 302
+
+
+def test_names_that_differ_in_capitals_only_are_refused(operator: Client, relay: Route) -> None:
+    answer = add(operator, SMARTHOST | {"name": "relay"})
+    assert "Another route has this name." in answer.content.decode()
+    operator.post("/operator/routes/sets/new", set_fields(relay))
+    answer = operator.post("/operator/routes/sets/new", set_fields(relay, name="MAIN"))
+    assert "Another set has this name." in answer.content.decode()
+    mine = f"/operator/routes/sets/{RouteSet.objects.get().public_id}/"
+    assert operator.post(mine, set_fields(relay, name="MAIN")).status_code == 302
+
+
+def test_fields_that_few_need_are_folded_away_until_they_are_used(operator: Client) -> None:
+    page = operator.get("/operator/routes/new/smarthost").content.decode()
+    assert page.count('<details class="surface">') == 2
+    refused = add(operator, SMARTHOST | {"certificate": "no certificate"}).content.decode()
+    assert refused.count('<details class="surface" open>') == 1
 
 
 def test_what_is_in_use_cannot_be_removed(operator: Client, relay: Route, cast: Cast) -> None:
