@@ -44,7 +44,10 @@ def holds(request: HttpRequest) -> HttpResponse:
         try:
             if form.is_valid():
                 tenant = _place(_operator(request), form)
-                messages.success(request, f"Mail of {tenant.name} is held, within ten seconds.")
+                messages.success(
+                    request,
+                    f"{tenant.name}’s mail is held: every worker follows within ten seconds.",
+                )
                 return redirect("operator-holds")
         except DomainError as error:
             add_domain_error(form, error)

@@ -128,7 +128,7 @@ class SmarthostForm(RouteForm):
         label="Token URL",
         max_length=500,
         required=False,
-        help_text="Where the refresh token becomes an access token. Only for the log-in of that name.",
+        help_text="Where the refresh token becomes an access token. For the log-in of that name.",
     )
     client_id = forms.CharField(label="Client ID", max_length=300, required=False)
     client_secret = forms.CharField(label="Client secret", required=False, widget=SecretInput)

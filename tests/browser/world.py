@@ -35,6 +35,7 @@ T = TypeVar("T")
 
 PASSWORD = "seven-brave-otters"
 ALICE, BOB, CHARLIE = "alice@plainmail.test", "bob@plainmail.test", "charlie@plainmail.test"
+OLGA = "olga@plainmail.test"
 _TEST_SETTINGS = ("MAILWRIGHT_TESTING", "MAILWRIGHT_TEST_SERVERS", "TENANCY_REQUEST_ROLE")
 _START_SECONDS = 60.0
 
@@ -71,7 +72,7 @@ class World:
         self.environment = _without_test_settings(
             demo_environment(var=self.var, ports=ports, servers=self._servers(), started_at=0)
         )
-        self.manage("migrate", "--verbosity", "0", process="owner")
+        self.manage("migrate", "--skip-checks", "--verbosity", "0", process="owner")
         self.manage("seed_demo", process="owner")
         for program in product_programs(
             root=ROOT, logs=self.logs, environment=self.environment, ports=ports

@@ -63,7 +63,7 @@ def set_limit(*, operator: User, scope: str, key: str, quota: Quota, note: str =
     key = clean_key(scope, key)
     values = {entry.name: getattr(quota, entry.name) for entry in fields(Quota)}
     if all(value is None for value in values.values()):
-        raise InvalidInput("Set at least one limit, or remove the row.", field="connections")
+        raise InvalidInput("Enter at least one limit.", field="connections")
     for name, value in values.items():
         _check(scope, name, value)
     _check_order(quota)
