@@ -57,7 +57,10 @@ class Watch:
         self._look_at_postgres()
         self._look_at_dns()
         self._look_at_jobs()
-        said = ", ".join(self.problems) or "PostgreSQL, Valkey, DNS and the clock are well"
+        said = (
+            ", ".join(code.replace("-", " ") for code in self.problems)
+            or "PostgreSQL, Valkey, DNS and the clock are well"
+        )
         note_check("servers", said)
         return self.problems
 
