@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 import uuid
-from typing import Literal, overload
+from typing import Literal, NamedTuple, overload
 
 from django.apps import apps
 from django.conf import settings
@@ -13,12 +13,13 @@ from django.db.models import Count, Prefetch, Q, QuerySet
 from django.utils import timezone
 
 from deliverability.ips.models import DeliveryNode, IpAddress, IpCap, IpPool, PoolRule
-from deliverability.ips.nodes import this_node
+from deliverability.ips.nodes import is_alive, this_node
 from deliverability.ips.types import RankedSource, SourceIp
 from deliverability.ips.ways import (
     Picture,
     first_level,
     levels,
+    next_node,
     take_picture,
     ways_from,
     why_none,
@@ -33,6 +34,8 @@ __all__ = [
     "forget_sources",
     "is_capped_today",
     "is_known_node",
+    "living_nodes",
+    "node_after",
     "nodes_with_addresses",
     "own_addresses",
     "pool_rules_of",
@@ -46,23 +49,41 @@ _KEEP_SECONDS = 30.0
 _KEEP_EMPTY_SECONDS = 5.0
 _Key = tuple[uuid.UUID, str, uuid.UUID | None]
 _Ways = tuple[RankedSource, ...]
-_kept: dict[_Key, tuple[float, _Ways]] = {}
+
+
+class _Kept(NamedTuple):
+    """What is known for mail of a kind on this node, until then by the monotonic clock."""
+
+    until: float
+    ways: _Ways
+    passed: _Ways  # for mail that was passed on to this node
+    next_node: str
+
+
+_kept: dict[_Key, _Kept] = {}
 _picture: tuple[float, Picture] | None = None
 _KEEP_KEYS = 50_000
 
 
 @overload
 def ways_out(
-    tenant_id: uuid.UUID, stream: str, domain_id: uuid.UUID | None, *, load: Literal[True] = True
-) -> _Ways: ...
+    tenant_id: uuid.UUID, stream: str, domain_id: uuid.UUID | None, *,
+    load: Literal[True] = True, is_passed: bool = False,
+) -> _Ways: ...  # fmt: skip
 @overload
 def ways_out(
-    tenant_id: uuid.UUID, stream: str, domain_id: uuid.UUID | None, *, load: bool
-) -> _Ways | None: ...
+    tenant_id: uuid.UUID, stream: str, domain_id: uuid.UUID | None, *,
+    load: bool, is_passed: bool = False,
+) -> _Ways | None: ...  # fmt: skip
 
 
 def ways_out(
-    tenant_id: uuid.UUID, stream: str, domain_id: uuid.UUID | None, *, load: bool = True
+    tenant_id: uuid.UUID,
+    stream: str,
+    domain_id: uuid.UUID | None,
+    *,
+    load: bool = True,
+    is_passed: bool = False,
 ) -> _Ways | None:
     """Return the sources of this node that mail of `stream` from `domain_id` may leave from.
 
@@ -72,34 +93,50 @@ def ways_out(
     of the ranks before ("unavailable"), or always ("full": tried when the ranks before have no
     room). Where nobody has entered an address, one unbound source: the system's choice.
 
-    Empty: leave the mail to another node, or let it wait when `why_no_source` has a reason. Kept
-    for 30 seconds (5 when empty) in the process; with `load=False` only what is kept is returned,
-    else None (for event loops, which must not ask the database).
+    Empty: leave the mail to another node, or let it wait when `why_no_source` has a reason. For
+    mail that `is_passed` on to this node, the node before having no room: whatever it has.
+
+    Kept for 30 seconds (5 when empty) in the process; with `load=False` only what is kept is
+    returned, else None (for event loops, which must not ask the database).
     """
     key = (tenant_id, stream, domain_id)
-    now = time.monotonic()
     kept = _kept.get(key)
-    if kept is not None and now < kept[0]:
-        return kept[1]
-    if not load:
-        return None
-    found = _load(tenant_id, stream, domain_id)
-    if len(_kept) >= _KEEP_KEYS:
-        _kept.clear()
-    _kept[key] = (now + (_KEEP_SECONDS if found else _KEEP_EMPTY_SECONDS), found)
-    return found
+    if kept is None or time.monotonic() >= kept.until:
+        if not load:
+            return None
+        kept = _load(key)
+    return kept.passed if is_passed else kept.ways
 
 
-def _load(tenant_id: uuid.UUID, stream: str, domain_id: uuid.UUID | None) -> _Ways:
+def node_after(tenant_id: uuid.UUID, stream: str, domain_id: uuid.UUID | None) -> str:
+    """Return the node that may take such mail when this one has no room for it; "" for none.
+
+    As `ways_out` knew it when it was asked last; never asks the database.
+    """
+    kept = _kept.get((tenant_id, stream, domain_id))
+    return kept.next_node if kept is not None else ""
+
+
+def _load(key: _Key) -> _Kept:
     picture = _recent_picture()
+    tenant_id, stream, domain_id = key
     rule = _rule_for(tenant_id, stream, domain_id)
     if rule is not None and rule not in picture.pools:  # made within the last seconds
         picture = take_picture()
-    first = first_level(picture, rule, stream)
-    if not first:
+    first, node = first_level(picture, rule, stream), this_node()
+    if first:
+        ways = ways_from(picture, first, node)
+        passed = ways_from(picture, first, node, is_passed=True)
+        after = next_node(picture, first, node)
+    else:
         unbound = SourceIp(None, "", f"mail.{settings.PRODUCT_DOMAIN}")
-        return (RankedSource(source=unbound, rank=0, weight=1, pool=""),)
-    return ways_from(picture, first, this_node())
+        ways = passed = (RankedSource(source=unbound, rank=0, weight=1, pool=""),)
+        after = ""
+    if len(_kept) >= _KEEP_KEYS:
+        _kept.clear()
+    seconds = _KEEP_SECONDS if ways else _KEEP_EMPTY_SECONDS
+    found = _kept[key] = _Kept(time.monotonic() + seconds, ways, passed, after)
+    return found
 
 
 def _recent_picture() -> Picture:
@@ -197,6 +234,11 @@ def pool_rules_of(tenant_id: uuid.UUID) -> list[PoolRule]:
 def own_addresses() -> frozenset[str]:
     """Return every source IP of this system, whatever its state: mail to one would loop."""
     return frozenset(IpAddress.objects.values_list("address", flat=True))
+
+
+def living_nodes(now: dt.datetime) -> list[str]:
+    """Return the names of the nodes that can send at `now`."""
+    return [node.name for node in DeliveryNode.objects.all() if is_alive(node, now)]
 
 
 def nodes_with_addresses() -> list[tuple[DeliveryNode, list[IpAddress]]]:

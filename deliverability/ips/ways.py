@@ -93,11 +93,14 @@ def levels(picture: Picture, first: list[IpPool]) -> Iterator[tuple[int, list[Ip
         rank += 1
 
 
-def ways_from(picture: Picture, first: list[IpPool], node: str) -> tuple[RankedSource, ...]:
+def ways_from(
+    picture: Picture, first: list[IpPool], node: str, *, is_passed: bool = False
+) -> tuple[RankedSource, ...]:
     """Return the sources that `node` may use, by rank.
 
     Empty when the first addresses that can send are another live node's (the mail is left to it),
-    when none can send, or when `node` itself is draining.
+    when none can send, or when `node` itself is draining. Mail that `is_passed` on to `node` (by
+    `next_node`) leaves from what it has, whoever else has addresses.
     """
     own = picture.nodes.get(node)
     if own is not None and own.is_draining:
@@ -105,10 +108,26 @@ def ways_from(picture: Picture, first: list[IpPool], node: str) -> tuple[RankedS
     found: list[RankedSource] = []
     for rank, pools in levels(picture, first):
         here = [row for row in picture.active(pools) if row.node in {"", node}]
-        if not here and not found and any(map(picture.can_send, picture.active(pools))):
+        is_others = not (here or found or is_passed)
+        if is_others and any(map(picture.can_send, picture.active(pools))):
             return ()
         found += [_ranked(row, rank, picture.pools[row.pool_id].name) for row in here]
     return tuple(found)
+
+
+def next_node(picture: Picture, first: list[IpPool], node: str) -> str:
+    """Return who may take what `node` has no room for; "" when nobody may.
+
+    The nodes that can send stand in line by the rank of their best address, then by name, as far as
+    overflow is allowed: mail is only ever passed on down the line, so that it comes to its end.
+    """
+    line: dict[str, None] = {}
+    for _, pools in levels(picture, first):
+        rows = [row for row in picture.active(pools) if row.node and picture.can_send(row)]
+        line.update(dict.fromkeys(sorted(row.node for row in rows)))
+    names = list(line)
+    after = names[names.index(node) + 1 :] if node in line else names
+    return after[0] if after else ""
 
 
 def _ranked(row: IpAddress, rank: int, pool: str) -> RankedSource:
@@ -159,18 +178,12 @@ def _why_node(picture: Picture, name: str, pool: IpPool) -> str:
 
 
 def overflow_gaps(picture: Picture) -> list[str]:
-    """Return in words where a full pool's mail cannot overflow: a node takes what it has itself."""
-    gaps = []
-    for pool in picture.pools.values():
-        target = picture.pools.get(pool.overflow_pool_id) if pool.overflow_pool_id else None
-        if target is None or pool.overflow_when != IpPool.Overflow.FULL:
-            continue
-        there = {row.node for row in picture.active([target])}
-        alone = sorted({row.node for row in picture.active([pool])} - there - {""})
-        if alone and "" not in there:
-            where = f"node {alone[0]}" if len(alone) == 1 else f"nodes {', '.join(alone)}"
-            gaps.append(
-                f"When {pool.name} is full, its mail on the {where} waits: "
-                f"{target.name} has no active address there."
-            )
-    return gaps
+    """Return in words where a full pool's mail cannot overflow."""
+    return [
+        f"When {pool.name} is full, its mail waits: {target.name} has no active address."
+        for pool in picture.pools.values()
+        if (target := picture.pools.get(pool.overflow_pool_id or pool.pk)) is not None
+        and pool.overflow_when == IpPool.Overflow.FULL
+        and target is not pool
+        and not picture.active([target])
+    ]

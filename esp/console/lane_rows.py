@@ -51,6 +51,7 @@ WAIT_TITLES: Final = {
     "paused": "The lane is paused",
     "route": "The route rests",
     "node": "No host can send them",
+    "passed-on": "Passed on to another host",
     "global-rate": "The limit for everything that leaves",
     "tenant-rate": "The limit of a tenant",
     "batch-rate": "The limit of a campaign",

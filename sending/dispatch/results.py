@@ -86,9 +86,10 @@ SELECT id FROM changed
 _PUT_BACK = """
 UPDATE sending_queueentry entry
 SET due_at = new.due_at, attempts = new.attempts, reason = new.reason, hold = new.hold,
-    site = new.site, source_id = new.source_id, worker = ''
-FROM unnest(%(ids)s, %(dues)s, %(attempts)s, %(reasons)s, %(holds)s, %(sites)s, %(sources)s)
-     AS new (id, due_at, attempts, reason, hold, site, source_id)
+    site = new.site, source_id = new.source_id, passed_to = new.passed_to, worker = ''
+FROM unnest(%(ids)s, %(dues)s, %(attempts)s, %(reasons)s, %(holds)s, %(sites)s, %(sources)s,
+            %(passed)s)
+     AS new (id, due_at, attempts, reason, hold, site, source_id, passed_to)
 WHERE entry.message_id = ANY(%(ids)s) AND entry.message_id = new.id AND entry.worker = %(worker)s
 """
 
@@ -118,6 +119,7 @@ def _put_back(verdicts: Sequence[Verdict], worker: str) -> None:
             "holds": texts(one.outcome.hold[:16] for one in verdicts),
             "sites": texts(one.lane_site for one in verdicts),
             "sources": texts(one.lane_source for one in verdicts),
+            "passed": texts(one.passed_to for one in verdicts),
             "worker": worker,
         },
     )

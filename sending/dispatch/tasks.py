@@ -15,6 +15,7 @@ from esp.kit.partitions import ensure_partitions
 from esp.kit.stopping import is_stopping
 from sending.dispatch import jobs, posts, pumps
 from sending.dispatch.claims import has_due
+from sending.dispatch.passing import take_back
 from sending.dispatch.results import expire_overdue
 from sending.dispatch.worker import DeliveryWorker
 
@@ -60,6 +61,7 @@ def deliver_broadcast() -> None:
 def wake() -> None:
     """Start the delivery tasks that are missing for due messages, on each node its own."""
     now = timezone.now()
+    take_back(now)
     for stream, job in jobs.DELIVER.items():
         if not has_due(stream, now):
             continue

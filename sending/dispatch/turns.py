@@ -27,17 +27,24 @@ class Ready:
     tenant_id: uuid.UUID
     weight: int  # of the tenant
     priority: int  # of the batch, within the tenant
+    has_passed: bool = False  # it has mail that was passed on to the node that asks
 
 
 # One look into the index for each batch: an EXISTS would be joined, by a walk through the whole
 # queue at every claim.
 _READY = """
-SELECT batch.id, batch.tenant_id, tenant.weight, batch.priority
+SELECT batch.id, batch.tenant_id, tenant.weight, batch.priority,
+       (SELECT true FROM sending_queueentry entry
+        WHERE entry.batch_id = batch.id AND {passed} ORDER BY entry.passed_to LIMIT 1) IS NOT NULL
 FROM sending_batch batch
 JOIN tenants_tenant tenant ON tenant.id = batch.tenant_id AND tenant.status = 'active'
 CROSS JOIN LATERAL (
-    SELECT FROM sending_queueentry entry
-    WHERE entry.batch_id = batch.id AND entry.due_at <= %(now)s ORDER BY entry.due_at LIMIT 1
+    (SELECT FROM sending_queueentry entry
+     WHERE entry.batch_id = batch.id AND entry.due_at <= %(now)s ORDER BY entry.due_at LIMIT 1)
+    UNION ALL
+    (SELECT FROM sending_queueentry entry
+     WHERE entry.batch_id = batch.id AND {passed} ORDER BY entry.passed_to LIMIT 1)
+    LIMIT 1
 ) due
 WHERE batch.status = 'running' AND batch.stream = %(stream)s
   AND NOT EXISTS (
@@ -49,10 +56,19 @@ WHERE batch.status = 'running' AND batch.stream = %(stream)s
 """
 
 
-def ready_batches(stream: str, now: dt.datetime) -> list[Ready]:
-    """Return the batches of `stream` that have due mail, without held and paused ones."""
+_PASSED = "entry.passed_to > '' AND (entry.worker = '' OR entry.due_at <= %(now)s)"
+_READY_ANYWHERE = _READY.format(passed=_PASSED)
+_READY_HERE = _READY.format(passed=f"entry.passed_to = %(node)s AND {_PASSED}")
+
+
+def ready_batches(stream: str, now: dt.datetime, *, node: str = "") -> list[Ready]:
+    """Return the batches of `stream` that have due mail, without held and paused ones.
+
+    Also those with mail that was passed on to `node`, or to any node.
+    """
     with connection.cursor() as cursor:
-        cursor.execute(_READY, {"stream": stream, "now": now})
+        statement = _READY_HERE if node else _READY_ANYWHERE
+        cursor.execute(statement, {"stream": stream, "now": now, "node": node})
         return [Ready(*row) for row in cursor.fetchall()]
 
 

@@ -10,6 +10,7 @@ from esp.lib.backoff import Schedule, next_attempt_at, schedule_for
 from sending.dispatch.claims import Job
 from sending.dispatch.sites import site_of
 from sending.engine.ports import Outcome
+from sending.messages.causes import PASSED_ON
 from sending.messages.models import Message
 
 
@@ -44,6 +45,11 @@ class Verdict:
     def lane_source(self) -> str:
         """The source of that lane."""
         return self.outcome.lane.source_id[:36] if self.outcome.lane is not None else ""
+
+    @property
+    def passed_to(self) -> str:
+        """The node that may take it at once, "" where only this one's room is waited for."""
+        return self.job.passed_to if self.outcome.hold == PASSED_ON else ""
 
 
 # How much later than its limit says a held message comes back, differently for each, so that they

@@ -11,6 +11,7 @@ Nothing is written: what was passed over stays due, and any other worker may tak
 from __future__ import annotations
 
 import datetime as dt
+import math
 import time
 import uuid
 from collections.abc import Callable, Collection, Mapping
@@ -22,9 +23,11 @@ from esp.kit.arrays import ints, raw_cursor, times, uuids
 # Entries that one statement looks at, in equal parts for the batches that it asks; and the least
 # for each of them.
 ROWS, _LEAST = 10_000, 500
-# Mail that has come due lately is looked at again each time: a transaction that wrote an entry, or
-# gave one back, may have committed after a look that had passed the entry's time.
-_LATE = dt.timedelta(seconds=10)
+# A transaction that wrote an entry, or gave one back, may commit after a look that had passed the
+# entry's time: what has come due in the last second is looked at again each time, and now and then
+# what has in so long as a campaign's part may take.
+_LATE, _LATER = dt.timedelta(seconds=1), dt.timedelta(seconds=15)
+_LATER_EVERY_SECONDS = 5.0
 # Once through, a batch is looked at anew after this: whatever was missed is found in the end.
 _AGAIN_SECONDS = 60.0
 _AGAIN_PER_ROW = 20e-6  # seconds; some twenty times what looking at an entry takes
@@ -48,6 +51,7 @@ class _Walk:
     rows: int = 0  # to look at, if more than others: so many entries are due at the same moment
     seen: int = 0  # entries, on the way to the end
     ended_at: float | None = None  # when the end was reached first, by the monotonic clock
+    looked_back_at: float = -math.inf
 
 
 class _Seen(NamedTuple):
@@ -154,7 +158,7 @@ class Walks:
         walk = self._walks.setdefault(batch, _Walk())
         count = sum(one.number for one in seen)
         is_end = count < window.rows
-        last = now - _LATE if is_end else max(one.last for one in seen)
+        last = self._end_of(walk, now) if is_end else max(one.last for one in seen)
         # Another worker is about to take what is open, or it has come this moment: it is not passed
         # over.
         walk.at = min([last, *(one.first for one in seen if one.domain not in left_out)])
@@ -162,8 +166,19 @@ class Walks:
             if one.domain in left_out:
                 walk.passed[one.domain] = min(one.first, walk.passed.get(one.domain, one.first))
         walk.seen += count if walk.ended_at is None else 0
-        walk.rows = 2 * window.rows if last <= window.start and not is_end else 0
+        # A campaign's part has one moment: where that is more than a window, the next is larger.
+        is_stuck = last <= window.start
+        walk.rows = 2 * window.rows if is_stuck else window.rows // 2
         if is_end:
+            walk.rows = 0
             walk.ended_at = walk.ended_at or self._clock()
             return False
-        return walk.at > window.start or walk.rows > 0
+        return walk.at > window.start or is_stuck
+
+    def _end_of(self, walk: _Walk, now: dt.datetime) -> dt.datetime:
+        """Return from where on entries are looked at again, when all are seen that are due."""
+        moment = self._clock()
+        if moment - walk.looked_back_at < _LATER_EVERY_SECONDS:
+            return now - _LATE
+        walk.looked_back_at = moment
+        return now - _LATER

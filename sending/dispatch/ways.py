@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Sequence
 
-from deliverability.ips.selectors import RankedSource, ways_out, why_no_source
+from deliverability.ips.selectors import RankedSource, node_after, ways_out, why_no_source
 from sending.dispatch.claims import Job
 from sending.dispatch.contents import as_source
 from sending.engine.ports import Outcome, Way
@@ -22,21 +22,26 @@ class Ways:
     """The ways of a worker's messages, and the batches that have none here for now."""
 
     def __init__(self) -> None:
-        self._direct: dict[_Key, tuple[Sequence[RankedSource], tuple[Way, ...]]] = {}
+        self._direct: dict[tuple[_Key, bool], tuple[Sequence[RankedSource], tuple[Way, ...]]] = {}
         self._without: dict[uuid.UUID, float] = {}
         self._reasons: dict[_Key, tuple[float, str]] = {}
 
     def of(self, job: Job, *, load: bool) -> tuple[Way, ...] | None:
         """Return the ways of `job`; with `load=False` None when the database must be asked."""
         key = (job.tenant_id, job.stream, job.domain_id)
-        found = ways_out(*key, load=load)
+        found = ways_out(*key, load=load, is_passed=job.is_passed)
         if found is None:
             return None
-        kept = self._direct.get(key)
+        kept = self._direct.get((key, job.is_passed))
         if kept is None or kept[0] is not found:
             direct = tuple(Way(as_source(x.source), rank=x.rank, weight=x.weight) for x in found)
-            kept = self._direct[key] = (found, direct)
+            kept = self._direct[key, job.is_passed] = (found, direct)
         return ways_for(job.tenant_id, job.stream, kept[1], only=job.only_route, load=load)
+
+    @staticmethod
+    def next_node(job: Job) -> str:
+        """Return the node that may take `job` when this one has no room, "" for none."""
+        return node_after(job.tenant_id, job.stream, job.domain_id)
 
     def avoided(self) -> set[uuid.UUID]:
         """Return the batches that a claim leaves to other nodes."""

@@ -14,15 +14,17 @@ from typing import TypeVar
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError
 
+from deliverability.ips.nodes import this_node
 from esp.kit.pauses import claims_paused_by
 from esp.kit.wakeups import Listener
 from esp.lib.backoff import SCHEDULES, Schedule
 from esp.lib.clock import SystemClock
 from sending.dispatch import results
-from sending.dispatch.claims import Job, claim, give_back, jobs_for, keep
+from sending.dispatch.claims import Job, claim, give_back, jobs_for, keep, leave
 from sending.dispatch.contents import ContentCache, ReadyContent, build_data, envelope_of
 from sending.dispatch.journal import Journal, abandoned, kept_anywhere
 from sending.dispatch.metrics import DeliveryMetrics
+from sending.dispatch.passing import JobOrder, Passing
 from sending.dispatch.turns import Ready, ready_batches
 from sending.dispatch.walks import Walks
 from sending.dispatch.ways import Ways, held_for_source
@@ -114,7 +116,7 @@ class DeliveryWork:
             jobs = self._claim_of(self._ready, limit, avoid, now)
             if jobs or self._walks.is_under_way:
                 return jobs
-        self._ready = ready_batches(self._stream, now)
+        self._ready = ready_batches(self._stream, now, node=this_node())
         self._ready_at = self._clock.monotonic()
         return self._claim_of(self._ready, limit, avoid, now)
 
@@ -127,6 +129,7 @@ class DeliveryWork:
             worker=self._name,
             now=now,
             lease=self._lease_time,
+            node=this_node(),
             avoid=avoid.destinations,
             full=avoid.of_parties,
             avoid_batches=self._ways.avoided(),
@@ -152,7 +155,7 @@ class DeliveryWork:
             return jobs
         reasons = {job.message_id: self._ways.why_none(job) for job in stuck}
         others = [job.message_id for job in stuck if not reasons[job.message_id]]
-        give_back(others, worker=self._name, now=now)
+        leave(others, worker=self._name, now=now)
         held = [
             results.judge(job, held_for_source(reasons[job.message_id], now), self._schedule)
             for job in stuck
@@ -218,7 +221,7 @@ class DeliveryWork:
         if not ways:
             raise NotReady("no source of this node may send it any more")
         mail_from, rcpt_to = envelope_of(job, content)
-        return ports.Order(
+        return JobOrder(
             message_id=job.message_id,
             mail_from=mail_from,
             rcpt_to=rcpt_to,
@@ -227,7 +230,12 @@ class DeliveryWork:
             batch=str(job.batch_id),
             ways=ways,
             make=partial(build_data, job, content),
+            job=job,
         )
+
+    def passing(self, deliverer: ports.Deliver) -> Passing:
+        """Return a `deliverer` that passes on what another node may have room for."""
+        return Passing(deliverer, next_node=self._ways.next_node)
 
     async def _load(self, content_id: uuid.UUID) -> ReadyContent:
         """Load a content once, however many messages wait for it."""

@@ -149,7 +149,7 @@ class DeliveryWorker:
         try:
             return await run_slice(
                 self._work,
-                deliverer,
+                self._work.passing(deliverer),
                 settings=slice_settings(self._stream, seconds=seconds, lingers=self._lingers),
                 clock=self._clock,
                 should_stop=is_stopping,

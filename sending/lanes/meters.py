@@ -96,12 +96,20 @@ class Meter:
         if now >= self.fresh_until:
             return "cold"
         if self.share is not None and self.in_use >= self.share:
-            return "connections"
+            # Who may send no more today is given no connections either: that is not the reason.
+            is_used_up = self.is_limited and self.tokens < 1.0 and self.short != "rate"
+            return "rate" if is_used_up else "connections"
         if self.is_limited and (
             self.tokens < 1.0 or now < self.next_at or now >= self.tokens_until
         ):
             return "rate"
         return ""
+
+    def is_over(self, wall: float) -> bool:
+        """Tell whether the hour or day that was used up has ended: nothing is known of the next."""
+        windows = {"hour": (self._hour[0], 3600), "day": (self._day[0], 86400)}
+        window, seconds = windows.get(self.short, (0, 0))
+        return bool(seconds) and int(wall // seconds) > window
 
     def take(self, now: float) -> None:
         """Count one message in; only after `block` said "" at the same `now`."""

@@ -73,6 +73,9 @@ class Refuser:
         )
         return Refusal(reason.text[:300], seconds, reason.hold)
 
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
+
     def _site(self, site: str) -> str:
         if site.startswith(ROUTE_PREFIX):
             return f"the route {site.removeprefix(ROUTE_PREFIX)}"
@@ -112,7 +115,9 @@ class Refuser:
         if code == "cold":
             return _Reason(f"{site}: the limits are being asked for.", "rate", 1.0, 20.0)
         target = words.lane_target(source, site)
-        if meter.short == "day" and share.cap is not None and meter.quota.per_day == share.cap:
+        is_capped = share.cap is not None and meter.quota.per_day == share.cap
+        if is_capped and meter.short == "day" and not meter.is_over(self._now()):
+            assert share.cap is not None
             text, seconds = words.cap(share.cap, target, self._clock.now())
             return _Reason(text, "cap", seconds, share.cap / 86400 / meter.workers, MOST_SECONDS)
         return self._of_rate(meter, target, "rate")
@@ -128,6 +133,8 @@ class Refuser:
 
     def _of_rate(self, meter: Meter, target: str, hold: str) -> _Reason:
         quota, workers = meter.quota, max(1, meter.workers)
+        if meter.is_over(self._now()):
+            return _Reason("The limits are being asked for.", hold, 1.0, 20.0)
         for span, limit, seconds_in in (
             ("day", quota.per_day, 86400),
             ("hour", quota.per_hour, 3600),

@@ -34,6 +34,8 @@ class Cause:
 
 # How much younger a message's key may be than its attempts', by the clocks of two machines.
 _CLOCKS = dt.timedelta(minutes=1)
+# What a message is held by that another node may take at once (`dispatch.passing`).
+PASSED_ON = "passed-on"
 # What ends when somebody or something lets it end, at no known time.
 OPEN_ENDED = frozenset(
     {"tenant-suspended", "held", "paused", "engine-paused", "no-worker", "no-source", "lane-paused"}
@@ -47,7 +49,7 @@ _SAID_ALREADY = {
 # Causes that end with the message's next attempt.
 TIMED = frozenset(
     {"limit", "cap", "route", "dns", "unreachable", "tls", "receiver", "scheduled",
-     "lane-suspended"}
+     "lane-suspended", PASSED_ON}
 )  # fmt: skip
 
 
@@ -72,7 +74,9 @@ def causes_of(
             continue  # it would wait as well with one; by then there may be one
         given.add(cause.code)
         yield cause
-    for cause in lane_causes(entry.source_id, entry.site, now):
+    # Its lane's state is no matter to another host that may take it.
+    is_passed = entry.hold == PASSED_ON and entry.due_at > now
+    for cause in () if is_passed else lane_causes(entry.source_id, entry.site, now):
         given.add(cause.code)
         yield cause
     # What a shut lane, or the want of an address, said to the message is that cause once more.
@@ -166,7 +170,8 @@ def own_cause(message: Message, entry: QueueEntry, now: dt.datetime) -> Cause:
     if entry.hold == "node":
         return Cause("next", "A host that can send the message is back; it leaves within seconds.")
     if entry.hold:
-        code = {"cap": "cap", "route": "route"}.get(entry.hold, "limit")
+        codes = {"cap": "cap", "route": "route", PASSED_ON: PASSED_ON}
+        code = codes.get(entry.hold, "limit")
         return Cause(code, _ended(entry.reason) or "A limit to this receiver is used up.")
     if message.attempts == 0:
         return Cause("scheduled", f"Scheduled: the message leaves at {moment(entry.due_at)}.")

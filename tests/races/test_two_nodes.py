@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import signal
 import subprocess
@@ -15,8 +16,9 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 from django.db import connection
+from django.utils import timezone
 
-from deliverability.ips.models import DeliveryNode, IpAddress, IpPool
+from deliverability.ips.models import DeliveryNode, IpAddress, IpCap, IpPool
 from esp.kit.valkey import client
 from esp.simulator.client import LedgerFact
 from sending.dispatch import posts, pumps, tasks
@@ -226,6 +228,31 @@ def test_mail_of_a_killed_node_waits_with_the_reason_where_its_pool_says_so(
     assert set(statuses(of_acme).values()) == {"delivered"}
     assert set(sources(of_acme)) == {_OF_B}
     assert_limit_held(delivered(world))
+
+
+def test_what_is_over_a_nodes_cap_leaves_from_the_other_node_and_none_is_lost_at_its_death(
+    world: World, nodes: Nodes
+) -> None:
+    split(world, overflow="full")
+    of_b = IpAddress.objects.get(address=_OF_B)
+    IpCap.objects.create(ip=of_b, on=timezone.now().astimezone(dt.UTC).date(), messages=5)
+    nodes.start("a", "b")
+    of_acme = queue(world, people("ada", 60))
+    waiting = QueueEntry.objects.filter(batch_id=of_acme.pk)
+    nodes.until(lambda: sources(of_acme)[_OF_A] >= 5, "nothing was passed on")
+    in_hand = waiting.exclude(worker="").count()
+    nodes.kill("a")
+    assert left(of_acme), "killed after its work: nothing is shown"
+
+    nodes.start("a")
+    nodes.until(lambda: not left(of_acme), "mail is left", seconds=120)
+    assert set(statuses(of_acme).values()) == {"delivered"}
+    assert sources(of_acme)[_OF_B] == 5
+    facts = delivered(world)
+    copies = Counter(fact.recipient for fact in facts)
+    assert len(copies) == 60
+    assert copies.total() - 60 <= in_hand
+    assert_limit_held(facts)
 
 
 class CeleryNodes(Nodes):

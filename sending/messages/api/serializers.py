@@ -301,7 +301,8 @@ class CauseOut(_ReadOnly):
         help_text="`tenant-suspended`, `held`, `paused`, `engine-paused` (our name servers are "
         "silent), `no-source` (no address or host can send it), `no-worker`, `lane-paused`, "
         "`lane-suspended`, `limit`, `cap` (of warming up), `route` (it rests after failures), "
-        "`dns`, `unreachable`, `tls`, `receiver` (its reply), `scheduled`, `next` (in line), "
+        "`passed-on` (to another host), `dns`, `unreachable`, `tls`, `receiver` (its reply), "
+        "`scheduled`, `next` (in line), "
         "`leased` (under way), `lease-ended` (its worker stopped), `result`."
     )
     text = serializers.CharField(help_text="In words for people.")

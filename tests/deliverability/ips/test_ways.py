@@ -13,7 +13,7 @@ from pytest_django.fixtures import Settings
 
 from deliverability.ips.models import DeliveryNode, IpPool
 from deliverability.ips.nodes import beat
-from deliverability.ips.selectors import forget_sources, ways_out, why_no_source
+from deliverability.ips.selectors import forget_sources, node_after, ways_out, why_no_source
 from deliverability.ips.ways import overflow_gaps, take_picture
 from tests import make
 from tests.cast import Cast
@@ -179,24 +179,84 @@ def test_beating_twice_is_one_node(db: None) -> None:
     assert DeliveryNode.objects.get().seen_at > timezone.now() - dt.timedelta(seconds=10)
 
 
-def test_operators_see_on_which_nodes_a_full_pool_cannot_overflow(
-    operator: Client, cast: Cast
-) -> None:
+def test_operators_see_where_a_full_pool_cannot_overflow(operator: Client, cast: Cast) -> None:
     warm = make.ip_pool("Warm", is_shared=False)
-    other = make.ip_address(warm, "127.0.9.9", node="c")
+    other = make.ip_address(warm, "127.0.9.9", node="c", status="off")
     pool = make.ip_pool("Acme", is_shared=False, overflow_pool=warm, overflow_when=_FULL)
     make.ip_address(pool, "127.0.9.1", node="a")
-    make.ip_address(pool, "127.0.9.2", node="b")
-    gap = "When Acme is full, its mail on the nodes a, b waits: Warm has no active address there."
+    gap = "When Acme is full, its mail waits: Warm has no active address."
     assert overflow_gaps(take_picture()) == [gap]
     assert gap in operator.get("/operator/ips/").content.decode()
-    other.node = "a"
-    other.save()
-    assert overflow_gaps(take_picture()) == [
-        "When Acme is full, its mail on the node b waits: Warm has no active address there."
-    ]
-    other.node = ""
+    IpPool.objects.filter(pk=pool.pk).update(overflow_when=_UNAVAILABLE)
+    assert overflow_gaps(take_picture()) == []
+    IpPool.objects.filter(pk=pool.pk).update(overflow_when=_FULL)
+    other.status = "active"  # on another node: it is passed on
     other.save()
     assert overflow_gaps(take_picture()) == []
-    IpPool.objects.filter(pk=pool.pk).update(overflow_when=_UNAVAILABLE)  # crosses nodes
-    assert overflow_gaps(take_picture()) == []
+
+
+@pytest.fixture
+def three(cast: Cast) -> tuple[IpPool, IpPool]:
+    """Acme's pool on the nodes a and b, which overflows when full to one on a, b and c."""
+    for name in ("a", "b", "c"):
+        beat(name)
+    warm = make.ip_pool("Warm", is_shared=False)
+    pool = make.ip_pool("Acme", is_shared=False, overflow_pool=warm, overflow_when=_FULL)
+    make.pool_rule(cast.acme, pool)
+    for number, (of, node) in enumerate(
+        [(pool, "b"), (pool, "a"), (warm, "c"), (warm, "b"), (warm, "a")]
+    ):
+        make.ip_address(of, f"127.0.9.{number + 1}", node=node)
+    return pool, warm
+
+
+def line_of(cast: Cast, settings: Settings) -> dict[str, str]:
+    """Return for each node to which one it passes on what it has no room for."""
+    found = {}
+    for name in ("a", "b", "c"):
+        settings.DELIVERY_NODE = name
+        ways(cast)
+        found[name] = node_after(cast.acme.pk, "broadcast", None)
+    return found
+
+
+def test_a_full_node_passes_on_to_the_pools_others_then_to_where_it_overflows(
+    cast: Cast, three: tuple[IpPool, IpPool], settings: Settings
+) -> None:
+    assert line_of(cast, settings) == {"a": "b", "b": "c", "c": ""}
+
+
+def test_nothing_is_passed_on_to_a_node_that_is_dead_or_draining(
+    cast: Cast, three: tuple[IpPool, IpPool], settings: Settings
+) -> None:
+    die("b")
+    assert line_of(cast, settings)["a"] == "c"
+    DeliveryNode.objects.filter(name="c").update(is_draining=True)
+    assert line_of(cast, settings)["a"] == ""
+
+
+def test_nothing_is_passed_on_to_where_a_pool_does_not_overflow_when_full(
+    cast: Cast, three: tuple[IpPool, IpPool], settings: Settings
+) -> None:
+    IpPool.objects.filter(pk=three[0].pk).update(overflow_when=_UNAVAILABLE)
+    assert line_of(cast, settings) == {"a": "b", "b": "", "c": "a"}
+
+
+def test_what_everybody_has_is_passed_on_to_the_first_in_line(
+    cast: Cast, three: tuple[IpPool, IpPool], settings: Settings
+) -> None:
+    three[0].addresses.update(node="")
+    three[1].addresses.exclude(node="c").delete()
+    assert line_of(cast, settings) == {"a": "c", "b": "c", "c": ""}
+
+
+def test_what_is_passed_on_leaves_from_what_the_node_has(
+    cast: Cast, three: tuple[IpPool, IpPool], settings: Settings
+) -> None:
+    settings.DELIVERY_NODE = "c"
+    assert ways(cast) == [], "mail that was not passed on is left to the pool's nodes"
+    found = ways_out(cast.acme.pk, "broadcast", None, is_passed=True)
+    assert [(way.source.address, way.rank) for way in found] == [("127.0.9.3", 1)]
+    IpPool.objects.filter(pk=three[0].pk).update(overflow_when=_UNAVAILABLE)
+    forget_sources()
+    assert ways_out(cast.acme.pk, "broadcast", None, is_passed=True) == ()

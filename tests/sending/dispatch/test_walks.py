@@ -193,6 +193,17 @@ def test_what_comes_in_behind_the_walk_is_found_after_a_while(queue: Queue) -> N
     assert [job.message_id for job in queue.search()] == [late]
 
 
+def test_an_entry_that_was_committed_late_is_found_soon(queue: Queue) -> None:
+    queue.fill("shut.test", 1000, at=0)
+    assert queue.search() == []
+    late = queue.add("open.test", at=timezone.now() - dt.timedelta(seconds=12))
+    found: list[Job] = []
+    for _ in range(2):
+        queue.clock.seconds += 6
+        found += queue.search()
+    assert [job.message_id for job in found] == [late]
+
+
 def test_all_that_may_leave_leaves_however_it_is_mixed(queue: Queue) -> None:
     wanted = set()
     for part in range(12):

@@ -176,6 +176,11 @@ def cap(world: World) -> None:
     world.held(text, "cap", seconds)
 
 
+def passed_on(world: World) -> None:
+    text, seconds = words.cap(2500, TARGET, timezone.now())
+    world.held(f"{text} The host b may take it before that.", "passed-on", seconds)
+
+
 def resting_route(world: World) -> None:
     resting = Resting("relay-1", timezone.now() + HOUR, "535 5.7.8 wrong password")
     order = Order(new_id(), "a@a.test", "b@b.test", "b.test", "t", "b", (), lambda: b"")
@@ -247,6 +252,7 @@ CASES: dict[str, tuple[Callable[[World], None], str, str, bool]] = {
     "limit": (limit, "limit", "At most 20 messages a minute leave from 192.0.2.1", True),
     "limit of the tenant": (limit_of_the_tenant, "limit", "limit of 500 messages", True),
     "cap": (cap, "cap", "Today's cap of 2,500 messages", True),
+    "passed on": (passed_on, "passed-on", "The host b may take it before that.", True),
     "resting route": (resting_route, "route", "The route relay-1 rests", True),
     "their DNS": (silent_dns_of_theirs, "dns", "Looking up the MX records of greymail.test", True),
     "no connection": (unreachable, "unreachable", "could not be reached: The connection", True),

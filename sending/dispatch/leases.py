@@ -1,0 +1,198 @@
+"""The statements of a claim: which entries of which batches it leases, in how many looks."""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, LiteralString
+
+from esp.kit.arrays import Packed, ints, raw_cursor, texts, times, uuids
+from sending.dispatch.turns import Ready, allot
+from sending.dispatch.walks import ROWS, Walks, Window
+
+# How often one claim asks anew when batches had less than their share.
+_ROUNDS = 4
+
+
+# By arrays of keys throughout: whatever the planner believes of tables that grow by a million rows
+# between two ANALYZEs, it takes the indexes. A turn looks at so many entries, and each that it may
+# have is locked one by one: where another worker is about to take some, it goes on to the next.
+_FIND_DUE = """
+WITH due AS MATERIALIZED (
+    SELECT entry.message_id, entry.worker
+    FROM unnest(%(batches)s, %(shares)s, %(full)s, %(starts)s, %(rows)s)
+         AS turn (batch_id, share, full_at, start, rows)
+    JOIN sending_batch batch ON batch.id = turn.batch_id AND batch.status = 'running'
+    CROSS JOIN LATERAL (
+        SELECT locked.message_id, locked.worker
+        FROM (
+            SELECT ctid, domain FROM sending_queueentry
+            WHERE batch_id = turn.batch_id AND due_at >= turn.start AND due_at <= %(now)s
+            ORDER BY due_at
+            LIMIT turn.rows
+        ) seen
+        CROSS JOIN LATERAL (
+            SELECT message_id, worker FROM sending_queueentry
+            WHERE ctid = seen.ctid AND due_at <= %(now)s
+            FOR UPDATE SKIP LOCKED
+        ) locked
+        WHERE seen.domain <> ALL(%(avoid)s)
+          AND (turn.full_at = '' OR strpos(turn.full_at, ' ' || seen.domain || ' ') = 0)
+        LIMIT turn.share
+    ) entry
+)
+"""
+
+# What was passed on to this node, whenever it is due.
+_FIND_PASSED = """
+WITH due AS MATERIALIZED (
+    SELECT entry.message_id, entry.worker
+    FROM unnest(%(batches)s, %(shares)s, %(full)s, %(rows)s)
+         AS turn (batch_id, share, full_at, rows)
+    JOIN sending_batch batch ON batch.id = turn.batch_id AND batch.status = 'running'
+    CROSS JOIN LATERAL (
+        SELECT locked.message_id, locked.worker
+        FROM (
+            SELECT ctid, domain FROM sending_queueentry
+            WHERE batch_id = turn.batch_id AND passed_to = %(node)s AND passed_to <> ''
+              AND (worker = '' OR due_at <= %(now)s)
+            LIMIT turn.rows
+        ) seen
+        CROSS JOIN LATERAL (
+            SELECT message_id, worker FROM sending_queueentry
+            WHERE ctid = seen.ctid AND passed_to = %(node)s AND (worker = '' OR due_at <= %(now)s)
+            FOR UPDATE SKIP LOCKED
+        ) locked
+        WHERE seen.domain <> ALL(%(avoid)s)
+          AND (turn.full_at = '' OR strpos(turn.full_at, ' ' || seen.domain || ' ') = 0)
+        LIMIT turn.share
+    ) entry
+)
+"""
+
+# The name of the node stays: it is what a lease that is given back, or runs out, is still for.
+_LEASE = """
+UPDATE sending_queueentry entry
+SET due_at = %(lease_end)s, worker = %(worker)s, reason = '', hold = ''
+WHERE message_id = ANY(ARRAY(SELECT message_id FROM due))
+RETURNING message_id, batch_id, domain, attempts, expires_at,
+          message_id = ANY(ARRAY(SELECT message_id FROM due WHERE due.worker <> '')),
+          passed_to <> '' AND passed_to = %(node)s
+"""
+_LEASE_DUE = _FIND_DUE + _LEASE
+_LEASE_PASSED = _FIND_PASSED + _LEASE
+
+# (message, batch, domain, attempts, end of life, whether another's lease on it has run out, whether
+# it was passed on to this node)
+Lease = tuple[Any, ...]
+
+
+class Closed:
+    """The destinations that a claim leaves out: of all batches, and of each that was asked."""
+
+    def __init__(self, avoid: Collection[str], full: Collection[tuple[str, str]]) -> None:
+        self.everywhere = frozenset(avoid)
+        self.by_batch: dict[uuid.UUID, frozenset[str]] = {}
+        self._full: dict[str, list[str]] = defaultdict(list)
+        for batch, domain in full:
+            self._full[batch].append(domain)
+
+    def ask(self, batches: Iterable[uuid.UUID]) -> None:
+        """Put all that is left out of `batches` into `by_batch`."""
+        for batch in batches:
+            if batch not in self.by_batch:
+                self.by_batch[batch] = self.everywhere.union(self.only_of(batch))
+
+    def only_of(self, batch: uuid.UUID) -> Sequence[str]:
+        """Return what is left out of `batch` alone."""
+        return self._full.get(str(batch), ())
+
+
+@dataclass(slots=True)
+class Taker:
+    """One claim: who asks, and what it leaves out."""
+
+    worker: str
+    node: str
+    now: dt.datetime
+    end: dt.datetime
+    closed: Closed
+    walks: Walks
+
+    def take(
+        self,
+        ready: Sequence[Ready],
+        limit: int,
+        avoid_batches: frozenset[uuid.UUID],
+        rng: random.Random,
+    ) -> list[Lease]:
+        """Return leases on at most `limit` messages, each batch having its turns."""
+        passed = {one.batch_id for one in ready if one.has_passed} if self.node else set()
+        left = [one for one in ready if one.batch_id in passed or one.batch_id not in avoid_batches]
+        leases: list[Lease] = []
+        self.walks.is_under_way = False
+        for _ in range(_ROUNDS):
+            if not left or len(leases) >= limit:
+                break
+            asked = allot(left, limit - len(leases), rng)
+            self.closed.ask(asked)
+            got = self._passed({batch: asked[batch] for batch in asked if batch in passed})
+            counts = Counter(one[1] for one in got)
+            due = {batch: number - counts[batch] for batch, number in asked.items()
+                   if batch not in avoid_batches and number > counts[batch]}  # fmt: skip
+            windows = self.walks.windows(due, self.closed.by_batch)
+            got += self._due(due, windows)
+            leases += got
+            counts = Counter(one[1] for one in got)
+            dry = {batch for batch, number in asked.items() if counts[batch] < number}
+            more = self.walks.note(
+                {batch: window for batch, window in windows.items() if batch in dry},
+                self.closed.by_batch,
+                self.now,
+            )
+            self.walks.is_under_way = bool(more)
+            left = [one for one in left if one.batch_id not in dry or one.batch_id in more]
+        return leases
+
+    def _due(
+        self, asked: Mapping[uuid.UUID, int], windows: Mapping[uuid.UUID, Window]
+    ) -> list[Lease]:
+        """Lease what is due in these windows."""
+        starts = times(windows[batch].start for batch in asked)
+        rows = ints(windows[batch].rows for batch in asked)
+        return self._lease(_LEASE_DUE, asked, {"starts": starts, "rows": rows})
+
+    def _passed(self, asked: Mapping[uuid.UUID, int]) -> list[Lease]:
+        """Lease what was passed on to this node."""
+        rows = ints(max(ROWS // len(asked), 2 * share) for share in asked.values())
+        return self._lease(_LEASE_PASSED, asked, {"rows": rows})
+
+    def _lease(
+        self, statement: LiteralString, asked: Mapping[uuid.UUID, int], more: Mapping[str, Packed]
+    ) -> list[Lease]:
+        if not asked:
+            return []
+        cursor = raw_cursor().execute(
+            statement,
+            {
+                "batches": uuids(asked),
+                "shares": ints(asked.values()),
+                "full": texts(_listed(self.closed.only_of(batch)) for batch in asked),
+                "avoid": texts(self.closed.everywhere),
+                "now": self.now,
+                "lease_end": self.end,
+                "worker": self.worker,
+                "node": self.node,
+                **more,
+            },
+        )
+        return cursor.fetchall()
+
+
+def _listed(domains: Collection[str]) -> str:
+    """Return `domains` as the statement looks them up: between blanks; "" for none."""
+    return f" {' '.join(domains)} " if domains else ""
