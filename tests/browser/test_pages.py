@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urldefrag, urlparse
 
@@ -11,13 +12,13 @@ from playwright.sync_api import Browser
 
 from esp.stack.assets import ROOT
 from tests.browser.visitor import Visitor, visitor
-from tests.browser.world import ALICE, World
+from tests.browser.world import ALICE, OLGA, World
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 START = ["/", "/audience/", "/deliverability/domains/", "/developers/messages/", "/settings/"]
-# One page of each kind is enough: contacts, messages and mailboxes look alike among themselves.
-KIND = re.compile(r"(?<=_)[0-9a-z]{26}|[^/]+@[^/]+|(?<=/mail/)\d+")
+# One page of each kind is enough: contacts, messages, mailboxes, providers look alike among each.
+KIND = re.compile(r"(?<=_)[0-9a-z]{26}|[^/]+@[^/]+|(?<=/mail/)\d+|(?<=/routes/new/)[a-z_]+")
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
 _RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 _AXE_RUN = """(rules) => axe.run(document, {
@@ -44,12 +45,14 @@ def is_file(path: str) -> bool:
     return path.endswith(".csv") or path.startswith(("/api/", "/t/", "/f/"))
 
 
-def crawled(person: Visitor) -> tuple[dict[str, str], list[str]]:
+def crawled(
+    person: Visitor, start: Sequence[str] = START, *, within: str = "/"
+) -> tuple[dict[str, str], list[str]]:
     """Walk from page to page, one of each kind; return their paths and what is wrong with them."""
-    waiting, seen, pages, wrong = list(START), set[str](), dict[str, str](), list[str]()
+    waiting, seen, pages, wrong = list(start), set[str](), dict[str, str](), list[str]()
     while waiting:
         path = waiting.pop(0)
-        if path in seen or kind_of(path) in pages:
+        if path in seen or kind_of(path) in pages or not path.startswith(within):
             continue
         seen.add(path)
         if is_file(path):
@@ -100,3 +103,23 @@ def test_every_page_is_whole_and_usable_by_everyone(
         pages, wrong = crawled(alice)
     assert not wrong, "\n".join(wrong)
     assert len(pages) > 25, pages
+
+
+def test_every_operators_page_is_whole_and_usable_by_everyone(
+    browser: Browser, world: World, rehearsed: dict[str, Any]
+) -> None:
+    with visitor(browser, world, color_scheme="light") as olga:
+        olga.sign_in(OLGA)
+        pages, wrong = crawled(olga, ["/operator/"], within="/operator/")
+    assert not wrong, "\n".join(wrong)
+    for part in (
+        "lanes/lane_*",
+        "limits",
+        "holds",
+        "ips/ip_*",
+        "ips/nodes",
+        "tls",
+        "routes",
+        "alerts",
+    ):
+        assert any(f"/operator/{part}/" in kind for kind in pages), f"{part} in {sorted(pages)}"
