@@ -14,6 +14,7 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.contrib.auth.hashers import make_password
+from django.db.models import Func, Value
 from django.test import Client
 from django.utils import timezone
 
@@ -218,7 +219,12 @@ def message(batch: Batch, content: MessageContent, recipient: str = "", **fields
     fields.setdefault("stream", batch.stream)
     recipient = recipient or f"reader{next(_numbers)}@bigmail.test"
     return Message.unscoped.create(
-        tenant=batch.tenant, batch=batch, content=content, recipient=recipient, **fields
+        tenant=batch.tenant,
+        batch=batch,
+        content=content,
+        recipient=recipient,
+        **fields,
+        recipient_key=Func(Value(recipient), function="hashtext"),
     )
 
 

@@ -18,7 +18,7 @@ from django.db import connection
 
 from esp.kit.pauses import claims_paused_by
 from esp.lib.ids import to_public
-from sending.messages.finding import BATCH_WALK_SQL
+from sending.messages.finding import next_batch_keys
 
 # Words for people, by kind of finding; `{count}` is filled in.
 SENTENCES = {
@@ -125,18 +125,17 @@ FROM part LEFT JOIN sending_message message ON message.id = part.message_id
 ORDER BY 2 NULLS LAST LIMIT 1000
 """
 
-_WALK_MESSAGES = f"""
+_WALK_MESSAGES = """
 WITH part AS MATERIALIZED (
-    {BATCH_WALK_SQL.format(columns="id, status, expires_at", also="")}
+    SELECT id, status, expires_at FROM sending_message WHERE id = ANY(%(ids)s)
 ), missing AS (
     SELECT id, expires_at < %(expired)s AS is_over FROM part
     WHERE status IN ('queued', 'deferred')
       AND NOT EXISTS (SELECT 1 FROM sending_queueentry entry WHERE entry.message_id = part.id)
     LIMIT 1000
 )
-SELECT (SELECT count(*) FROM part), (SELECT max(id::text) FROM part),
-       ARRAY(SELECT id FROM missing WHERE NOT is_over), ARRAY(SELECT id FROM missing WHERE is_over)
-"""  # noqa: S608 (a constant)
+SELECT ARRAY(SELECT id FROM missing WHERE NOT is_over), ARRAY(SELECT id FROM missing WHERE is_over)
+"""
 
 # Batches whose messages may still wait. A cancelled one is cleared by its own sweep.
 _OPEN_BATCHES = """
@@ -164,8 +163,6 @@ SELECT known.batch_id FROM known LEFT JOIN sending_batch batch ON batch.id = kno
 WHERE batch.id IS NULL
 LIMIT %(rows)s
 """
-
-_WAITING_OF = BATCH_WALK_SQL.format(columns="id", also="AND status IN ('queued', 'deferred')")
 
 # The batches that have entries, by hops through the index (batch_id, due_at).
 _QUEUED_BATCHES = """
@@ -282,8 +279,7 @@ def check_queue(
     batch, message = _walk_messages(report, add, after, rows, moments)
     if after == Cursor():
         for (absent,) in _rows(_ABSENT_BATCHES, {"rows": _PER_BATCH}):
-            got = _rows(_WAITING_OF, {"batch": absent, "after": _NIL, "rows": _PER_BATCH})
-            add("no-batch", [row[0] for row in got])
+            add("no-batch", next_batch_keys(absent, limit=_PER_BATCH, is_waiting=True))
     queued = _ask_batches(report, add, after.queued, moments)
     report.cursor = Cursor(entry, batch, message, queued)
     report.findings = [Finding(kind, tuple(ids)) for kind, ids in sorted(found.items()) if ids]
@@ -315,14 +311,13 @@ def _walk_messages(
         left = rows - report.messages_seen
         if left <= 0:
             return batch, message
-        ((seen, last, missing, over),) = _rows(
-            _WALK_MESSAGES, {**moments, "batch": batch, "after": message, "rows": left}
-        )
-        report.messages_seen += seen
+        keys = next_batch_keys(batch, after=message, limit=left)
+        ((missing, over),) = _rows(_WALK_MESSAGES, {**moments, "ids": keys})
+        report.messages_seen += len(keys)
         add("no-entry", missing)
         add("expired", over)
-        if seen == left:
-            return batch, uuid.UUID(last)
+        if len(keys) == left:
+            return batch, keys[-1]
     return (batches[-1][0], _NIL) if len(batches) == _MOST_BATCHES else (_NIL, _NIL)
 
 

@@ -47,12 +47,13 @@ WITH incoming AS (
     INSERT INTO sending_message (
         id, tenant_id, batch_id, content_id, contact_id, stream, recipient, recipient_name,
         variables, tags, metadata, status, site, attempts, bounce_class, last_reply, created_at,
-        expires_at, final_at)
+        expires_at, final_at, recipient_key)
     SELECT id, %(tenant)s, %(batch)s, %(content)s, contact_id, %(stream)s, recipient, name,
            variables, %(tags)s::varchar[], %(metadata)s::jsonb,
            CASE WHEN refusal = '' THEN 'queued' ELSE 'dropped' END,
            '', 0, CASE WHEN refusal = '' THEN '' ELSE 'block/suppressed' END, refusal, %(now)s,
-           %(expires)s, CASE WHEN refusal = '' THEN NULL ELSE %(now)s::timestamptz END
+           %(expires)s, CASE WHEN refusal = '' THEN NULL ELSE %(now)s::timestamptz END,
+           hashtext(recipient)
     FROM incoming
 )
 INSERT INTO sending_queueentry

@@ -9,18 +9,24 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import migrations, models
-from django.db.models import F, Func, Q
+from django.db.models import Q
 
 # Name, what is indexed, and the index of all messages that goes for it.
 INDEXES = (
     ("message_by_tenant", '"tenant_id", "id"', "message_newest"),
     ("message_by_batch", '"batch_id", "id"', "message_batch"),
-    ("message_by_address", 'hashtext("recipient")', "message_recipient"),
+    ("message_by_address", '"recipient_key"', "message_recipient"),
 )
 PARTITIONS = """
 SELECT inhrelid::regclass::text FROM pg_inherits
 WHERE inhparent = 'sending_message'::regclass
 """
+PLAIN_KEY = "ALTER TABLE sending_message ALTER COLUMN recipient_key DROP EXPRESSION"
+GENERATED_KEY = [
+    "ALTER TABLE sending_message DROP COLUMN recipient_key",
+    "ALTER TABLE sending_message ADD COLUMN recipient_key integer "
+    "GENERATED ALWAYS AS (hashtext(recipient)) STORED",
+]
 # A partition's index that has the parent's as its parent already.
 IS_ATTACHED = """
 SELECT EXISTS (SELECT 1 FROM pg_inherits JOIN pg_index ON indexrelid = inhrelid
@@ -91,12 +97,19 @@ class Migration(migrations.Migration):
                 migrations.AddIndex(
                     "message",
                     models.Index(
-                        Func(F("recipient"), function="hashtext"),
+                        fields=["recipient_key"],
                         condition=Q(is_spanned=False),
                         name="message_by_address",
                     ),
                 ),
             ],
         ),
-        migrations.RemoveField("message", "recipient_key"),
+        # Its values stay for what is there; the API's messages get theirs from the program.
+        migrations.SeparateDatabaseAndState(
+            database_operations=[migrations.RunSQL(PLAIN_KEY, GENERATED_KEY)],
+            state_operations=[
+                migrations.RemoveField("message", "recipient_key"),
+                migrations.AddField("message", "recipient_key", models.IntegerField(null=True)),
+            ],
+        ),
     ]
