@@ -13,6 +13,8 @@ from celery.signals import worker_shutting_down
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "esp.settings")
 os.environ.setdefault("MAILWRIGHT_PROCESS", "worker")
+# Celery runs Django's checks at each start, which load every page, and ignores what they find.
+os.environ.setdefault("CELERY_SKIP_CHECKS", "1")
 
 from django.conf import settings
 

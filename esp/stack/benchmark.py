@@ -44,7 +44,9 @@ def run(arguments: Sequence[str]) -> int:
             require_space(directory, megabytes=_MEGABYTES_NEEDED)
             with embedded_servers(directory, fast=False) as servers:
                 environment = _environment(directory, servers.environment())
-                _manage(["migrate", "--verbosity", "0"], environment, process="owner")
+                _manage(
+                    ["migrate", "--skip-checks", "--verbosity", "0"], environment, process="owner"
+                )
                 if list(arguments[2:3]) == ["crash"]:
                     return crash.run(arguments[1:], environment, servers)
                 return _manage(list(arguments[1:]), environment, process="worker")

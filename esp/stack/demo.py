@@ -102,7 +102,7 @@ class Demo:
         supervisor.start(simulator)
         supervisor.watch()
         _say("Preparing the database ...")
-        self._manage(["migrate", "--verbosity", "0"], owner)
+        self._manage(["migrate", "--skip-checks", "--verbosity", "0"], owner)
         supervisor.wait_until(
             self._simulator_answers, part=simulator, cancelled=self.stopping.is_set
         )

@@ -18,6 +18,7 @@ from sending.dispatch.mending import mend
 
 class Command(BaseCommand):
     help = "Check the queue: every waiting message has a next attempt or a named reason."
+    requires_system_checks = []  # they would load every page
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--all", action="store_true", help="walk everything, not one window")

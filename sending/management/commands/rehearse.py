@@ -17,6 +17,7 @@ from sending.management.rehearsal.run import Rehearsal, RehearsalStopped
 
 class Command(BaseCommand):
     help = "Import contacts, send them a campaign, and compare with the simulated mailboxes."
+    requires_system_checks = []  # they would load every page
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--contacts", type=int, default=2000)

@@ -24,6 +24,7 @@ class Command(BaseCommand):
     """`manage.py why msg_…`, `manage.py why bat_…` or `manage.py why lane_…`."""
 
     help = "Say in words why a message, the rest of a batch or a lane waits, and what was tried."
+    requires_system_checks = []  # they would load every page
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("id", help="a message (msg_…), a batch (bat_…) or a lane (lane_…)")
