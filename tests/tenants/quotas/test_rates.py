@@ -82,9 +82,11 @@ def test_an_address_that_goes_on_without_a_valid_key_is_stopped(
 ) -> None:
     client().delete("mw:bucket:badkey:127.0.0.1")
     wrong = make.ApiClient("mw_nonsense")
-    answers = [wrong.get("/api/v1/echo") for _ in range(64)]
-    assert [answer.status_code for answer in answers[:60]] == [401] * 60
-    last = answers[-1]
+    answers = [wrong.get("/api/v1/echo") for _ in range(60)]
+    assert [answer.status_code for answer in answers] == [401] * 60
+    # One a second is allowed again meanwhile, which a busy machine may take for a few requests.
+    more = (wrong.get("/api/v1/echo") for _ in range(300))
+    last = next(answer for answer in more if answer.status_code != 401)
     assert (last.status_code, last.json()["code"]) == (429, "rate-limited")
     assert int(last["Retry-After"]) >= 1
     assert api.get("/api/v1/echo").status_code == 200  # a live key is never held up by others
