@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 import uuid
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.db import connection
 
 from esp.celery import app
 from esp.kit.stopping import ask_to_stop, forget_to_stop
@@ -24,42 +19,20 @@ from sending.audience.models import Contact, Import, Subscription
 from sending.audience.services import imports as services
 from tests import make
 from tests.cast import make_cast
+from tests.races import processes
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 _ROWS = 20_000
-_PROGRAM = """
-import sys
-from esp.celery import app
-from django.conf import settings
+# In batches so small that there are many places to stop at.
+_SMALL_BATCHES = """
 import django
 django.setup()
-settings.MEDIA_ROOT = sys.argv[1]
+from django.conf import settings
+settings.MEDIA_ROOT = {media!r}
 from sending.audience import importer
 importer.BATCH_ROWS = 100
-app.worker_main(["worker", "-Q", "imports", "-c", "1", "-n", sys.argv[2], "-l", "INFO",
-                 "--without-gossip", "--without-mingle"])
 """
-
-
-def _start_worker(media: Path, log: Path) -> subprocess.Popen[bytes]:
-    """Start a Celery worker for imports on the tests' database; small batches, so many places."""
-    parts = urlsplit(os.environ["OWNER_DATABASE_URL"])
-    url = urlunsplit(parts._replace(path=f"/{connection.settings_dict['NAME']}"))
-    addresses = {"OWNER_DATABASE_URL": url, "DATABASE_URL": url, "WORKER_DATABASE_URL": url}
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, str(media), f"imports{os.getpid()}@%h"],
-            env={**os.environ, **addresses, "DJANGO_SETTINGS_MODULE": "esp.settings"},
-            stdout=out,
-            stderr=subprocess.STDOUT,
-        )
-    end = time.monotonic() + 60
-    while " ready." not in log.read_text(errors="replace"):
-        assert process.poll() is None, log.read_text(errors="replace")
-        assert time.monotonic() < end, log.read_text(errors="replace")
-        time.sleep(0.05)
-    return process
 
 
 @pytest.fixture
@@ -82,27 +55,23 @@ def _is_under_way(job_id: uuid.UUID) -> bool:
     return Import.unscoped.filter(pk=job_id, bytes_done__gt=0).exists()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(280)
 def test_an_import_stops_at_sigterm_and_goes_on_at_once_in_the_next_worker(
     job: Import, tmp_path: Path
 ) -> None:
     client().delete("imports")
     log = tmp_path / "worker.log"
-    process = _start_worker(tmp_path, log)
+    before = _SMALL_BATCHES.format(media=str(tmp_path))
+    worker = processes.start_celery(log, queue="imports", before=before)
     try:
         app.send_task(jobs.RUN_IMPORT, [str(job.pk)])
         end = time.monotonic() + 60
         while not _is_under_way(job.pk):
             assert time.monotonic() < end, log.read_text(errors="replace")[-2000:]
             time.sleep(0.01)
-        begun = time.monotonic()
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
-        seconds = time.monotonic() - begun
+        seconds = processes.seconds_to_end(worker, signal.SIGTERM)
     finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+        processes.kill(worker)
     told = log.read_text(errors="replace")[-2000:]
     job.refresh_from_db()
     assert job.status == "running", f"it was over before the signal: nothing is shown\n{told}"

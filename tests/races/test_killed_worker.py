@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
-
-from django.conf import settings
-from django.db import connection
 
 from sending.dispatch.worker import DeliveryWorker
 from sending.messages.models import Message, QueueEntry
+from tests.races import processes
 from tests.sending.dispatch.conftest import World, simulator, worker, world
 from tests.sending.dispatch.test_delivery import queue, run_until_empty, statuses
 
@@ -34,37 +29,16 @@ while True:
 """
 
 
-def _start_victim(world: World) -> subprocess.Popen[str]:
-    """Start a worker in a process of its own, on the test's database and simulated internet."""
-    url = os.environ["OWNER_DATABASE_URL"]
-    database = url.rpartition("/")[0] + "/" + str(connection.settings_dict["NAME"])
-    environment = {
-        **os.environ,
-        "DJANGO_SETTINGS_MODULE": "esp.settings",
-        "OWNER_DATABASE_URL": database,
-        "SMTP_PORT": str(settings.SMTP_PORT),
-        "DNS_RESOLVERS": ",".join(settings.DNS_RESOLVERS),
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-c", _VICTIM],
-        cwd=Path(__file__).parents[2],
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline().strip() == "ready"
-    return process
-
-
 def test_a_killed_worker_loses_no_message_and_doubles_only_open_transactions(
     world: World, worker: DeliveryWorker
 ) -> None:
     recipients = [f"ada{n}@slowmail.test" for n in range(20)]
     recipients += [f"ada{n}@plainmail.test" for n in range(20)]
     batch = queue(world, recipients)
-    victim = _start_victim(world)
+    victim = processes.start(_VICTIM)
     try:
+        assert victim.stdout is not None
+        assert victim.stdout.readline().strip() == "ready"
         # Killed once some messages are with the slow provider and some are through.
         end = time.monotonic() + 20
         while QueueEntry.objects.filter(worker="").exists() and time.monotonic() < end:

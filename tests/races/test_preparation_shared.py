@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 from django.db import connection, connections
@@ -22,6 +18,7 @@ from sending.messages.models import Message, QueueEntry
 from tenants.scoping.context import scope
 from tests import make
 from tests.cast import Cast, make_cast
+from tests.races import processes
 from tests.sending.campaigns.conftest import make_world
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -76,18 +73,6 @@ def started(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> Campaign:
 _EXPECTED = 3 + _READERS - _READERS // 5
 
 
-def _start(campaign: Campaign) -> subprocess.Popen[bytes]:
-    """Prepare in a process of its own, on the tests' database."""
-    parts = urlsplit(os.environ["OWNER_DATABASE_URL"])
-    url = urlunsplit(parts._replace(path=f"/{connection.settings_dict['NAME']}"))
-    addresses = {"OWNER_DATABASE_URL": url, "DATABASE_URL": url, "WORKER_DATABASE_URL": url}
-    return subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM, str(campaign.tenant_id), str(campaign.pk)],
-        env={**os.environ, **addresses, "DJANGO_SETTINGS_MODULE": "esp.settings"},
-        stderr=subprocess.PIPE,
-    )
-
-
 def _copies(campaign: Campaign) -> Counter[str]:
     batch = Campaign.unscoped.get(pk=campaign.pk).batch_id
     assert batch is not None
@@ -102,11 +87,11 @@ def _prepare(campaign: Campaign) -> int:
 
 
 def test_a_killed_preparation_is_finished_exactly(started: Campaign) -> None:
-    process = _start(started)
+    process = processes.start(_PROGRAM, str(started.tenant_id), str(started.pk))
     try:
         deadline = time.monotonic() + 60
         while not Message.unscoped.exists():
-            assert process.poll() is None, process.communicate()[1].decode()
+            assert process.poll() is None, "it ended by itself"
             assert time.monotonic() < deadline
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)

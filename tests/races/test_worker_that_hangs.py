@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,25 +11,22 @@ import pytest
 from esp.celery import app
 from esp.kit.valkey import client
 from esp.stack.crash import children_of
+from tests.races import processes
 
-_PROGRAM = """
-import sys, time
+_HANGING_TASK = """
+import time
 from pathlib import Path
-from esp.celery import app
 
 @app.task(name="hang")
 def hang(path):
     Path(path).touch()
     time.sleep(600)
-
-app.worker_main(["worker", "-Q", "hanging", "-c", "1", "-n", sys.argv[1], "-l", "INFO",
-                 "--without-gossip", "--without-mingle"])
 """
 
 
-def _wait(path: Path, text: str = "") -> None:
+def _wait(path: Path) -> None:
     end = time.monotonic() + 110
-    while not path.exists() or text not in path.read_text(errors="replace"):
+    while not path.exists():
         assert time.monotonic() < end, path
         time.sleep(0.05)
 
@@ -41,30 +35,17 @@ def _wait(path: Path, text: str = "") -> None:
 def test_a_job_that_hangs_does_not_hold_up_a_deploy(tmp_path: Path) -> None:
     log, begun_at = tmp_path / "worker.log", tmp_path / "begun"
     client().delete("hanging")
-    with log.open("wb") as out:
-        worker = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, f"hanging{os.getpid()}@%h"],
-            env={**os.environ, "DJANGO_SETTINGS_MODULE": "esp.settings"},
-            stdout=out,
-            stderr=subprocess.STDOUT,
-        )
+    worker = processes.start_celery(log, queue="hanging", before=_HANGING_TASK)
     children: list[int] = []
     try:
-        _wait(log, " ready.")
         # A connection of its own: the process' pool may have been closed by a test before.
         with app.connection_for_write() as broker:
             app.send_task("hang", [str(begun_at)], queue="hanging", connection=broker)
         _wait(begun_at)
         children = children_of(worker.pid)
-        begun = time.monotonic()
-        worker.send_signal(signal.SIGTERM)
-        worker.wait(30)
-        seconds = time.monotonic() - begun
+        seconds = processes.seconds_to_end(worker, signal.SIGTERM)
     finally:
-        for pid in (worker.pid, *children):
-            if Path(f"/proc/{pid}").exists() and worker.returncode is None:
-                os.kill(pid, signal.SIGKILL)
-        worker.wait()
+        processes.kill(worker)
     told = log.read_text(errors="replace")
     assert seconds < 10, told[-3000:]
     assert "has not come to its end" in told
