@@ -159,6 +159,8 @@ class DeliveryWorker:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
             await self._work.stop_listening()  # whoever wakes us must know that nobody hears
+            if self._throttle is not None:
+                await self._throttle.rest()
             await upkeep.once()
 
     async def _ready(self) -> tuple[Deliverer, Upkeep]:

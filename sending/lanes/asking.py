@@ -71,6 +71,7 @@ class Asker:
         self._is_newcomer = True
         self._swept_at = clock.monotonic()
         self._wanted = asyncio.Event()
+        self._asking = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
 
@@ -96,6 +97,14 @@ class Asker:
     def soon(self) -> None:
         """Begin the next round now."""
         self._wanted.set()
+
+    async def rest(self) -> None:
+        """Give back what is left of hours and days: this worker may ask for nothing for long."""
+        left = [meter for meter in self._active.values() if meter.is_counted]
+        for start in range(0, len(left), _MOST_ASKS):
+            if self._trouble.rests(self._monotonic()):
+                return
+            await self._ask(left[start : start + _MOST_ASKS], is_last=True)
 
     async def close(self) -> None:
         """Stop asking; leases end by themselves."""
@@ -161,12 +170,18 @@ class Asker:
         is_shut = share is not None and share.shut_until > self._monotonic()
         return not is_shut and not self._trouble.is_on and meter.short == "rate"
 
-    async def _ask(self, due: list[Meter]) -> None:
+    async def _ask(self, due: list[Meter], *, is_last: bool = False) -> None:
+        # One question after the other: two under way would give the same messages back.
+        async with self._asking:
+            await self._exchange(due, is_last=is_last)
+
+    async def _exchange(self, due: list[Meter], *, is_last: bool) -> None:
         now = self._monotonic()
         asks: list[Ask] = []
         for meter in due:
             share = self._book.by_key.get(meter.key)
-            ask = meter.ask(now, most=share.allowed if share is not None else None)
+            most = share.allowed if share is not None else None
+            ask = meter.give_all(now) if is_last else meter.ask(now, most=most)
             if share is not None:
                 share.tell(ask)
             asks.append(ask)

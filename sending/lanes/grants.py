@@ -38,8 +38,10 @@ class ValkeyTrouble(Exception):
 class Ask:
     """What a worker wants of one meter. Counts of None in limits are "unlimited".
 
-    `held` connections may be open still and cannot be taken away. `hour` and `day` are what the
-    worker knows of the windows: (number of the window since 1970, count, sent without asking).
+    `unspent` messages go back to rates and counts; `expired` ones, whose moment is over, to the
+    counts of hour and day alone. `held` connections may be open still and cannot be taken away.
+    `hour` and `day` are what the worker knows of the windows: (number of the window since 1970,
+    count, sent without asking).
     `stamp` is that of the last grant: it tells whether Valkey still is what it was.
     `rate` (messages a second of late) and `in_use` are for operators to see. `window` is what a
     lane bears as far as the worker knows (0: not a lane), `cut` the hardest cut since the last
@@ -53,6 +55,7 @@ class Ask:
     held: int
     messages: int
     unspent: int = 0
+    expired: int = 0
     openings: int = 0
     unopened: int = 0
     connections: int | None = None
@@ -93,6 +96,7 @@ class Ask:
             self.window, self.cut, int(self.has_grown), self.tuning.calm_seconds,
             self.ceiling, int(self.has_risen), self.tuning.rate_step_seconds,
             self.tuning.rate_steps, self.tuning.least_per_second,
+            self.expired,
         ]  # fmt: skip
 
 

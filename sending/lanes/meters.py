@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sending.lanes.grants import HORIZON_SECONDS, Ask, Grant
 from sending.lanes.types import Quota
@@ -85,6 +85,11 @@ class Meter:
             self.share = quota.connections
 
     @property
+    def is_counted(self) -> bool:
+        """Whether an hour or a day has a limit: what is granted and not used of it is missed."""
+        return self.quota.per_hour is not None or self.quota.per_day is not None
+
+    @property
     def needs_seed(self) -> bool:
         """Whether the database knows more of it than anybody here, and has not been asked."""
         return not self.seeded
@@ -157,7 +162,7 @@ class Meter:
         """Say what this worker needs for the next moments; `most` bounds the connections.
 
         Unspent messages go back with the question; what is spent of them while it is under way is
-        taken off the answer.
+        taken off the answer. Those whose time is over cannot be spent, but the hour has them still.
         """
         if now - self.asked_at > _FORGET_STAMP_SECONDS:
             self._stamp = ""
@@ -167,13 +172,15 @@ class Meter:
         want = max(want if most is None else min(want, most), self.in_use)
         hungry = self.waiting or self.refused
         messages = (10_000 if hungry else 2 * self.used + 8) if self.is_limited and busy else 0
+        unspent = expired = unopened = 0
+        left = int(self.tokens) if self.is_limited and 0 < self.tokens < math.inf else 0
         if self.is_limited and now >= self.tokens_until:
             self.tokens = min(0.0, self.tokens)
-        unspent = unopened = 0
         if self._is_alone:  # what is left was never Valkey's
             self._count_own()
         else:
-            unspent = int(self.tokens) if self.is_limited and 0 < self.tokens < math.inf else 0
+            expired = left if now >= self.tokens_until else 0
+            unspent = left - expired
             unopened = int(self.openings) if 0 < self.openings < math.inf else 0
         self._debt = min(0.0, self.openings)
         self._opened = 0
@@ -191,6 +198,7 @@ class Meter:
             held=held if quota.connections is not None else 0,
             messages=messages,
             unspent=unspent,
+            expired=expired,
             openings=want if busy else 0,
             unopened=unopened,
             connections=quota.connections,
@@ -205,6 +213,10 @@ class Meter:
             rate=self.per_second,
             in_use=self.in_use,
         )
+
+    def give_all(self, now: float) -> Ask:
+        """Say that nothing is needed, and give back what is left."""
+        return replace(self.ask(now, most=0), want=self.in_use, messages=0, openings=0)
 
     def apply(self, grant: Grant, now: float, *, lease_seconds: float) -> None:
         """Take a share that Valkey gave."""

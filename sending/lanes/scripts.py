@@ -40,7 +40,7 @@ return answer
 GRANT: Final = """
 local a = {}
 for i = 2, 25 do a[i] = tonumber(ARGV[i]) end
-for i = 30, 35 do a[i] = tonumber(ARGV[i]) end
+for i = 30, 36 do a[i] = tonumber(ARGV[i]) end
 local me, mine = ARGV[1], ARGV[26]
 local lease, horizon, settle = a[2], a[3], a[4]
 local want, held, limit = a[5], a[6], a[7]
@@ -190,10 +190,10 @@ local function window(n, w, current, seen_w, seen, extra)
 end
 local hn, hx = window('hn', 'hw', hw, a[17], a[18], a[21])
 local dn, dx = window('dn', 'dw', dw, a[19], a[20], a[22])
-local paid = unspent
-if not known then paid = 0 end
-if a[17] == hw then hn = math.max(0, hn - paid) end
-if a[19] == dw then dn = math.max(0, dn - paid) end
+local paid, over = unspent, a[36]
+if not known then paid, over = 0, 0 end
+if a[17] == hw then hn = math.max(0, hn - paid - over) end
+if a[19] == dw then dn = math.max(0, dn - paid - over) end
 
 -- Messages: the tightest of all.
 local st = math.max((tonumber(m.st) or now) - (ps > 0 and paid / ps or 0), now)

@@ -175,6 +175,10 @@ class SharedThrottle:
         """Keep counts that the database did not take."""
         self._book.put_back_limit_counts(counts)
 
+    async def rest(self) -> None:
+        """Give back what was granted of hours and days and not used, at the end of a slice."""
+        await self._asker.rest()
+
     async def close(self) -> None:
         """Stop asking; leases end by themselves."""
         await self._asker.close()
