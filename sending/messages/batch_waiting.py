@@ -89,10 +89,12 @@ def waits_of(batch: Batch, *, now: dt.datetime | None = None) -> list[WaitGroup]
     everywhere = tuple(_batch_causes(batch, now))
     groups = [WaitGroup(total, cause, is_sampled, next_try((cause,), now)) for cause in everywhere]
     by_cause: dict[Cause, list[_Part]] = {}
-    has_no_source = any(cause.code == "no-source" for cause in everywhere)
+    said = {"next"} if everywhere else set()  # no reason where all of it is held
+    if any(cause.code == "no-source" for cause in everywhere):
+        said.add("node")
     for state, place, count, due_at, expires_at, example in rows:
-        if state == "node" and has_no_source:
-            continue  # the cause of all, once more
+        if state in said:
+            continue
         cause = _group_cause(state, place, example, now)
         by_cause.setdefault(cause, []).append(_Part(count, due_at, expires_at))
     for cause, parts in by_cause.items():

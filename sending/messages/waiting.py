@@ -75,6 +75,8 @@ def wait_of(
         return None
     now = now or timezone.now()
     causes = tuple(causes_of(message, entry, batch, now))
+    # Waiting for its turn is a reason only where nothing else is.
+    causes = tuple(cause for cause in causes if cause.code != "next") or causes
     next_at = None
     if entry is not None and not (entry.worker and entry.due_at > now):
         next_at = next_try(causes, max(entry.due_at, now))

@@ -188,10 +188,14 @@ def test_the_api_hides_another_tenants_batch(waiting: Message, cast: Cast) -> No
 
 def test_the_page_lists_what_else_would_hold_it(waiting: Message, alice: Client) -> None:
     Batch.unscoped.update(status="paused")
-    page = alice.get(f"/developers/messages/{waiting.public_id}")
-    text = page.content.decode()
+    text = alice.get(f"/developers/messages/{waiting.public_id}").content.decode()
     assert "Sending is paused" in text
+    assert "It would wait without this, too" not in text
+    later = timezone.now() + HOUR
+    QueueEntry.objects.update(due_at=later, hold="limit", reason="The hour is used up.")
+    text = alice.get(f"/developers/messages/{waiting.public_id}").content.decode()
     assert "It would wait without this, too" in text
+    assert "The hour is used up." in text
 
 
 def told(public_id: str) -> str:
