@@ -9,11 +9,12 @@ one by one (API) has indexes of its own (`Message.Meta`).
 
 from __future__ import annotations
 
-import time
+import datetime as dt
 import uuid
 from typing import Final
 
 from django.db import connection
+from django.utils import timezone
 
 from sending.messages.models import Batch, MessageSpan
 
@@ -37,13 +38,13 @@ RANDOM_TAIL_SQL: Final = (
 )
 
 
-def open_span(batch: Batch, *, size: int) -> MessageSpan:
+def open_span(batch: Batch, *, size: int, now: dt.datetime | None = None) -> MessageSpan:
     """Give a part of `batch` with about `size` messages a span behind all others; in a transaction.
 
-    Spans begin at the time by the clock, or right behind the last one where that is later.
+    Spans begin at `now`, or right behind the last one where that is later.
     """
     slots = min(1 << max(0, size - 1).bit_length(), _MOST_SLOTS)
-    base = time.time_ns() // 1000
+    base = int((now or timezone.now()).timestamp() * 1_000_000)
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
         cursor.execute(

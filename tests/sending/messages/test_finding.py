@@ -8,7 +8,6 @@ import time
 import uuid
 
 import pytest
-import time_machine
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -144,19 +143,17 @@ def test_nobody_finds_another_tenants_messages(
 
 
 def test_spans_never_overlap_even_when_the_clock_goes_back(batch: Batch, db: None) -> None:
-    with time_machine.travel(timezone.now(), tick=False):
-        spans = [open_span(batch, size=50_000) for _ in range(3)]
-        spans.append(open_span(batch, size=1))
-    with time_machine.travel(timezone.now() - dt.timedelta(minutes=10)):
-        spans.append(open_span(batch, size=3))
+    now = timezone.now()
+    spans = [open_span(batch, size=50_000, now=now) for _ in range(3)]
+    spans.append(open_span(batch, size=1, now=now))
+    spans.append(open_span(batch, size=3, now=now - dt.timedelta(minutes=10)))
     assert [span.slots for span in spans] == [65536, 65536, 65536, 1, 4]
     for former, later in itertools.pairwise(spans):
         assert former.first_id < former.last_id < later.first_id
 
 
 def test_a_span_of_a_wrong_clock_is_not_followed(batch: Batch, db: None) -> None:
-    with time_machine.travel(timezone.now() + dt.timedelta(days=400)):
-        wrong = open_span(batch, size=10)
+    wrong = open_span(batch, size=10, now=timezone.now() + dt.timedelta(days=400))
     right = open_span(batch, size=10)
     assert right.last_id < wrong.first_id
 
@@ -174,8 +171,7 @@ def test_a_batch_is_walked_once_from_end_to_end(
 
 
 def test_spans_go_with_their_messages(batch: Batch, acme_domain: Domain, cast: Cast) -> None:
-    with time_machine.travel(timezone.now() - dt.timedelta(days=200)):
-        open_span(batch, size=10)  # nothing of it is left
+    open_span(batch, size=10, now=timezone.now() - dt.timedelta(days=200))  # nothing of it is left
     prepare(batch, acme_domain, 1, 3)
     forget_old_messages(now=timezone.now(), keep_days=90)
     assert MessageSpan.unscoped.count() == 1
