@@ -228,6 +228,7 @@ def _percentile(seconds: Sequence[float], part: float) -> float | None:
 
 def _is_left(campaign: Campaign) -> bool:
     """Tell whether something of the campaign waits: by the queue, not by all its messages."""
+    assert campaign.batch_id is not None
     return QueueEntry.objects.filter(batch_id=campaign.batch_id).exists()
 
 
