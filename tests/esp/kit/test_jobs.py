@@ -23,8 +23,9 @@ def closed_port() -> int:
 def test_a_broker_that_is_away_is_logged_at_once(
     closed_port: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(current_app.conf, "broker_url", f"redis://127.0.0.1:{closed_port}/0")
+    # This one first: unset it gives `broker_url`, and the closed port would be what is put back.
     monkeypatch.setattr(current_app.conf, "broker_write_url", f"redis://127.0.0.1:{closed_port}/0")
+    monkeypatch.setattr(current_app.conf, "broker_url", f"redis://127.0.0.1:{closed_port}/0")
     current_app.pool.force_close_all()
     current_app._pool = None
     current_app.amqp._producer_pool = None
