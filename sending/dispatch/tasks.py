@@ -17,10 +17,8 @@ from sending.dispatch import jobs, posts, pumps
 from sending.dispatch.claims import has_due
 from sending.dispatch.passing import take_back
 from sending.dispatch.results import expire_overdue
-from sending.dispatch.worker import DeliveryWorker
+from sending.dispatch.worker import BROADCAST_NICE, DeliveryWorker
 
-# Where all run on one machine, a receipt goes before a newsletter.
-_BROADCAST_NICE = 5
 # What no worker has taken by then is started anew, if there is still need of it.
 _TAKE_SECONDS = 30.0
 
@@ -29,7 +27,7 @@ _TAKE_SECONDS = 30.0
 def _worker(stream: str) -> DeliveryWorker:
     worker = DeliveryWorker(stream, lingers=stream == "transactional")
     if stream == "broadcast":
-        os.nice(_BROADCAST_NICE)
+        os.nice(BROADCAST_NICE)
     atexit.register(worker.close)
     return worker
 

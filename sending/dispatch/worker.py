@@ -50,6 +50,10 @@ _LARGE = RecordSettings(size=500, seconds=0.25)
 _SMALL = RecordSettings(size=200, seconds=0.05)
 _AHEAD = 8  # times the slots: a claim's cost is mostly that of asking
 _LINGER_SECONDS = 5.0
+# Where all run on one machine, a receipt goes before a newsletter: the web process that takes it
+# and the worker that sends it have some fourteen times a campaign worker's share of a busy core.
+# With 5 (three times) the API's answers took half as long again (docs/benchmarks.md).
+BROADCAST_NICE = 12
 
 
 def mx_settings(own_addresses: Set[str] = frozenset()) -> MxSettings:
