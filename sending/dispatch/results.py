@@ -27,9 +27,16 @@ from sending.messages.queue import schedule_for
 
 __all__ = ["Verdict", "drop", "drop_reason", "expire", "expire_overdue", "judge", "record"]
 
+# What is still to be ended of a message. Nearly all of the log is final: asked by `IN`, the planner
+# expects a row or two of a thousand and joins the results by going through all of them for each
+# (ten times the time). Of a CASE it knows nothing, and takes half.
+_IS_OPEN = """
+      CASE message.status WHEN 'queued' THEN true WHEN 'deferred' THEN true ELSE false END
+"""
+
 # Everything in one round trip. An event's kind is the message's new status; the cells of the
 # roll-up are written in the order that everyone writes them in (`events.services.add_counts`).
-_RECORD = """
+_RECORD = f"""
 WITH result AS MATERIALIZED (
     SELECT * FROM unnest(
         %(ids)s, %(tenants)s, %(attempts)s, %(events)s, %(ats)s, %(statuses)s, %(sites)s,
@@ -49,7 +56,7 @@ WITH result AS MATERIALIZED (
         last_reply = result.reply, final_at = result.final_at
     FROM result
     WHERE message.id = ANY(%(ids)s) AND message.id = result.id
-      AND message.status IN ('queued', 'deferred')
+      AND {_IS_OPEN}
     RETURNING message.id, message.tenant_id, message.batch_id, message.contact_id,
               message.recipient, result.event_id, result.at, result.status, result.site,
               result.detail,
@@ -80,7 +87,7 @@ WITH result AS MATERIALIZED (
     DO UPDATE SET count = sending_statbucket.count + EXCLUDED.count
 )
 SELECT id FROM changed
-"""
+"""  # noqa: S608 (a constant)
 
 # Only the lease's holder may put a message back: another worker may have it by now.
 _PUT_BACK = """
@@ -90,7 +97,8 @@ SET due_at = new.due_at, attempts = new.attempts, reason = new.reason, hold = ne
 FROM unnest(%(ids)s, %(dues)s, %(attempts)s, %(reasons)s, %(holds)s, %(sites)s, %(sources)s,
             %(passed)s)
      AS new (id, due_at, attempts, reason, hold, site, source_id, passed_to)
-WHERE entry.message_id = ANY(%(ids)s) AND entry.message_id = new.id AND entry.worker = %(worker)s
+WHERE entry.message_id = ANY(%(ids)s) AND entry.message_id = new.id
+      AND CASE entry.worker WHEN %(worker)s THEN true ELSE false END
 """
 
 
@@ -194,7 +202,7 @@ def _suppress(bounced: Sequence[Verdict]) -> None:
     )
 
 
-_END = """
+_END = f"""
 WITH gone AS (
     DELETE FROM sending_queueentry WHERE message_id = ANY(%(ids)s)
 )
@@ -203,9 +211,9 @@ SET status = %(status)s, bounce_class = %(class)s, final_at = %(now)s,
     last_reply = CASE WHEN new.reply = '' THEN last_reply ELSE new.reply END
 FROM unnest(%(ids)s, %(replies)s) AS new (id, reply)
 WHERE message.id = ANY(%(ids)s) AND message.id = new.id
-  AND message.status IN ('queued', 'deferred')
+  AND {_IS_OPEN}
 RETURNING message.id
-"""
+"""  # noqa: S608 (a constant)
 
 
 def drop(jobs: Sequence[Job], *, now: dt.datetime) -> None:
