@@ -9,8 +9,8 @@ import datetime as dt
 
 from django.db import connection, transaction
 
+from sending.dispatch.results import record_ends
 from sending.events.models import EventKind
-from sending.events.services import Fact, record_facts
 
 _REQUEUE = """
 UPDATE sending_queueentry SET due_at = %(now)s, hold = '', reason = ''
@@ -66,20 +66,5 @@ def bounce_chunk(
             _END, {"now": now, "site": site, "source": source_id, "size": size, "text": text}
         )
         rows = cursor.fetchall()
-        record_facts(
-            [
-                Fact(
-                    tenant_id=tenant_id,
-                    message_id=message_id,
-                    batch_id=batch_id,
-                    contact_id=contact_id,
-                    recipient=recipient,
-                    site=found,
-                    kind=EventKind.BOUNCED,
-                    at=now,
-                    detail={"class": "block/policy", "reply": text},
-                )
-                for message_id, tenant_id, batch_id, contact_id, recipient, found in rows
-            ]
-        )
+        record_ends(rows, EventKind.BOUNCED, {"class": "block/policy", "reply": text}, now=now)
     return len(rows)

@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
-from esp.kit.arrays import Packed, ints, raw_cursor, texts, times, uuids
+from esp.kit.arrays import ints, raw_cursor, texts, times, uuids
 from sending.dispatch.turns import Ready, allot
-from sending.dispatch.walks import ROWS, Walks, Window
+from sending.dispatch.walks import BEGINNING, ROWS, Walks, Window
 
 # How often one claim asks anew when batches had less than their share.
 _ROUNDS = 4
@@ -21,7 +21,7 @@ _ROUNDS = 4
 # By arrays of keys throughout: whatever the planner believes of tables that grow by a million rows
 # between two ANALYZEs, it takes the indexes. A turn looks at so many entries, and each that it may
 # have is locked one by one: where another worker is about to take some, it goes on to the next.
-_FIND_DUE = """
+_FIND = """
 WITH due AS MATERIALIZED (
     SELECT entry.message_id, entry.worker
     FROM unnest(%(batches)s, %(shares)s, %(full)s, %(starts)s, %(rows)s)
@@ -31,13 +31,12 @@ WITH due AS MATERIALIZED (
         SELECT locked.message_id, locked.worker
         FROM (
             SELECT ctid, domain FROM sending_queueentry
-            WHERE batch_id = turn.batch_id AND due_at >= turn.start AND due_at <= %(now)s
-            ORDER BY due_at
+            WHERE batch_id = turn.batch_id AND {seen}
             LIMIT turn.rows
         ) seen
         CROSS JOIN LATERAL (
             SELECT message_id, worker FROM sending_queueentry
-            WHERE ctid = seen.ctid AND due_at <= %(now)s
+            WHERE ctid = seen.ctid AND {free}
             FOR UPDATE SKIP LOCKED
         ) locked
         WHERE seen.domain <> ALL(%(avoid)s)
@@ -46,33 +45,9 @@ WITH due AS MATERIALIZED (
     ) entry
 )
 """
-
-# What was passed on to this node, whenever it is due.
-_FIND_PASSED = """
-WITH due AS MATERIALIZED (
-    SELECT entry.message_id, entry.worker
-    FROM unnest(%(batches)s, %(shares)s, %(full)s, %(rows)s)
-         AS turn (batch_id, share, full_at, rows)
-    JOIN sending_batch batch ON batch.id = turn.batch_id AND batch.status = 'running'
-    CROSS JOIN LATERAL (
-        SELECT locked.message_id, locked.worker
-        FROM (
-            SELECT ctid, domain FROM sending_queueentry
-            WHERE batch_id = turn.batch_id AND passed_to = %(node)s AND passed_to <> ''
-              AND (worker = '' OR due_at <= %(now)s)
-            LIMIT turn.rows
-        ) seen
-        CROSS JOIN LATERAL (
-            SELECT message_id, worker FROM sending_queueentry
-            WHERE ctid = seen.ctid AND passed_to = %(node)s AND (worker = '' OR due_at <= %(now)s)
-            FOR UPDATE SKIP LOCKED
-        ) locked
-        WHERE seen.domain <> ALL(%(avoid)s)
-          AND (turn.full_at = '' OR strpos(turn.full_at, ' ' || seen.domain || ' ') = 0)
-        LIMIT turn.share
-    ) entry
-)
-"""
+_IS_DUE = "due_at <= %(now)s"
+# Whenever it is due: those before this node have no room for it.
+_IS_PASSED = f"passed_to = %(node)s AND (worker = '' OR {_IS_DUE})"
 
 # The name of the node stays: it is what a lease that is given back, or runs out, is still for.
 _LEASE = """
@@ -83,8 +58,11 @@ RETURNING message_id, batch_id, domain, attempts, expires_at,
           message_id = ANY(ARRAY(SELECT message_id FROM due WHERE due.worker <> '')),
           passed_to <> '' AND passed_to = %(node)s
 """
-_LEASE_DUE = _FIND_DUE + _LEASE
-_LEASE_PASSED = _FIND_PASSED + _LEASE
+_LEASE_DUE = (
+    _FIND.format(seen=f"due_at >= turn.start AND {_IS_DUE} ORDER BY due_at", free=_IS_DUE) + _LEASE
+)
+# By the index of what is passed on, which holds nothing else: hence the second condition.
+_LEASE_PASSED = _FIND.format(seen=f"{_IS_PASSED} AND passed_to <> ''", free=_IS_PASSED) + _LEASE
 
 # (message, batch, domain, attempts, end of life, whether another's lease on it has run out, whether
 # it was passed on to this node)
@@ -145,7 +123,7 @@ class Taker:
             due = {batch: number - counts[batch] for batch, number in asked.items()
                    if batch not in avoid_batches and number > counts[batch]}  # fmt: skip
             windows = self.walks.windows(due, self.closed.by_batch)
-            got += self._due(due, windows)
+            got += self._lease(_LEASE_DUE, due, windows)
             leases += got
             counts = Counter(one[1] for one in got)
             dry = {batch for batch, number in asked.items() if counts[batch] < number}
@@ -158,21 +136,19 @@ class Taker:
             left = [one for one in left if one.batch_id not in dry or one.batch_id in more]
         return leases
 
-    def _due(
-        self, asked: Mapping[uuid.UUID, int], windows: Mapping[uuid.UUID, Window]
-    ) -> list[Lease]:
-        """Lease what is due in these windows."""
-        starts = times(windows[batch].start for batch in asked)
-        rows = ints(windows[batch].rows for batch in asked)
-        return self._lease(_LEASE_DUE, asked, {"starts": starts, "rows": rows})
-
     def _passed(self, asked: Mapping[uuid.UUID, int]) -> list[Lease]:
         """Lease what was passed on to this node."""
-        rows = ints(max(ROWS // len(asked), 2 * share) for share in asked.values())
-        return self._lease(_LEASE_PASSED, asked, {"rows": rows})
+        windows = {
+            batch: Window(BEGINNING, max(ROWS // len(asked), 2 * share))
+            for batch, share in asked.items()
+        }
+        return self._lease(_LEASE_PASSED, asked, windows)
 
     def _lease(
-        self, statement: LiteralString, asked: Mapping[uuid.UUID, int], more: Mapping[str, Packed]
+        self,
+        statement: LiteralString,
+        asked: Mapping[uuid.UUID, int],
+        windows: Mapping[uuid.UUID, Window],
     ) -> list[Lease]:
         if not asked:
             return []
@@ -182,12 +158,13 @@ class Taker:
                 "batches": uuids(asked),
                 "shares": ints(asked.values()),
                 "full": texts(_listed(self.closed.only_of(batch)) for batch in asked),
+                "starts": times(windows[batch].start for batch in asked),
+                "rows": ints(windows[batch].rows for batch in asked),
                 "avoid": texts(self.closed.everywhere),
                 "now": self.now,
                 "lease_end": self.end,
                 "worker": self.worker,
                 "node": self.node,
-                **more,
             },
         )
         return cursor.fetchall()

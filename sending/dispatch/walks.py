@@ -32,7 +32,7 @@ _LATER_EVERY_SECONDS = 5.0
 _AGAIN_SECONDS = 60.0
 _AGAIN_PER_ROW = 20e-6  # seconds; some twenty times what looking at an entry takes
 _MOST_WALKS = 1000
-_BEGINNING = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
+BEGINNING = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 
 
 class Window(NamedTuple):
@@ -46,7 +46,7 @@ class Window(NamedTuple):
 class _Walk:
     """Where the next look at a batch begins, and where each destination was first passed over."""
 
-    at: dt.datetime = _BEGINNING
+    at: dt.datetime = BEGINNING
     passed: dict[str, dt.datetime] = field(default_factory=dict)
     rows: int = 0  # to look at, if more than others: so many entries are due at the same moment
     seen: int = 0  # entries, on the way to the end
@@ -102,10 +102,10 @@ class Walks:
     def _window(self, batch: uuid.UUID, left_out: frozenset[str], rows: int) -> Window:
         walk = self._walks.get(batch)
         if walk is None:
-            return Window(_BEGINNING, rows)
+            return Window(BEGINNING, rows)
         if not left_out or self._is_old(walk):
             del self._walks[batch]
-            return Window(_BEGINNING, rows)
+            return Window(BEGINNING, rows)
         for opened in walk.passed.keys() - left_out:
             walk.at = min(walk.at, walk.passed.pop(opened))
         return Window(walk.at, max(rows, walk.rows))
