@@ -64,11 +64,9 @@ def crawled(
         pages[kind_of(path)] = path
         waiting += links_of(person)
         wrong += wrong_with(person, f"{path} at 1440")
-        person.page.emulate_media(color_scheme="dark")
-        person.page.wait_for_timeout(250)  # colours fade over
+        person.look_by("dark")
         wrong += [f"{path} in the dark: {one}" for one in violations(person, "wcag2aa")]
-        person.page.emulate_media(color_scheme="light")
-        person.page.set_viewport_size({"width": 390, "height": 844})
+        person.look_by("light", width=390)
         wrong += wrong_with(person, f"{path} at 390")
     return pages, wrong
 

@@ -53,14 +53,9 @@ def closed_port() -> int:
 
 def looked_at(person: Visitor, name: str) -> list[str]:
     """Look at the page that is open, on a phone by night and at a desk; return what is wrong."""
-    page = person.page
-    page.set_viewport_size({"width": 390, "height": 844})
-    page.emulate_media(color_scheme="dark")
-    page.wait_for_timeout(250)  # colours fade over
+    person.look_by("dark", width=390)
     wrong = wrong_with(person, f"{name} at 390 in the dark")
-    page.emulate_media(color_scheme="light")
-    page.set_viewport_size({"width": 1440, "height": 900})
-    page.wait_for_timeout(250)
+    person.look_by("light", width=1440)
     return wrong + wrong_with(person, f"{name} at 1440")
 
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from playwright.sync_api import Browser, Page, Response
 
 from tests.browser.world import PASSWORD, World
 
 TIMEOUT_MS = 15_000
+
+# Two frames begin what a change starts; what turns for ever is not waited for.
+_SETTLED = """async () => {
+    for (let frame = 0; frame < 2; frame++) await new Promise(requestAnimationFrame);
+    const ending = (one) => one.effect.getComputedTiming().endTime !== Infinity;
+    await Promise.allSettled(
+        document.getAnimations().filter(ending).map((one) => one.finished));
+}"""
 
 
 class Visitor:
@@ -44,6 +52,13 @@ class Visitor:
         """Press the button (or link that looks like one) with exactly this name."""
         button = self.page.get_by_role("button", name=name, exact=True)
         button.or_(self.page.get_by_role("link", name=name, exact=True)).first.click()
+
+    def look_by(self, scheme: Literal["light", "dark"], *, width: int | None = None) -> None:
+        """Turn to the light or dark theme (and another width); wait until colours have changed."""
+        if width is not None:
+            self.page.set_viewport_size({"width": width, "height": 900 if width > 500 else 844})
+        self.page.emulate_media(color_scheme=scheme)
+        self.page.evaluate(_SETTLED)
 
     def heading(self) -> str:
         """Return the page's one heading."""

@@ -125,11 +125,15 @@ def test_a_slow_valkey_is_waited_for_and_a_too_slow_one_is_not(
     crew.wait_until_shared(2)
     time.sleep(2)
     door.delay = 2.0
+    too_slow = time.monotonic()
     sent = crew.wait()
     assert sent.most_at_once() <= 6
     assert sent.most_within(2.0) <= 120
     assert len(sent.spans) > 150
-    assert {(code, is_on) for _, code, is_on in sent.alarms} == {("throttle-valkey", True)}
+    assert {code for _, code, _ in sent.alarms} == {"throttle-valkey"}
+    # A busy machine may make it too slow before, and raise and end the alarm; afterwards none ends.
+    assert sum(1 if is_on else -1 for _, _, is_on in sent.alarms) == 2
+    assert not [at for at, _, is_on in sent.alarms if at > too_slow + 2 and not is_on]
 
 
 def test_a_full_valkey_divides_the_limits(crew: Crew, valkey: ValkeyServer) -> None:
