@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from django.db import connection
 
-from sending.audience.attributes import VARIABLES_SQL
+from sending.audience.attributes import KEPT_SQL, VARIABLES_SQL
 from sending.audience.types import AudienceCount
 
 _VALID: Final = r"c.email_norm ~ '^[^@\s]+@[^@\s]+\.[^@\s]+$'"
@@ -168,13 +168,13 @@ def recipients_select(
 ) -> tuple[str, dict[str, Any]]:
     """Return (SQL, named params) that select recipients in (after, until], each contact once.
 
-    Columns: contact_id uuid, email text (to send to), name text, variables jsonb. `until` is what
-    `next_bound` returned; None means to the end.
+    Columns: contact_id uuid, email text (normalised, to send to), first_name text, last_name text,
+    variables jsonb (all that templates know), kept jsonb (what a message keeps of it beside address
+    and names). `until` is what `next_bound` returned; None means to the end.
     """
     select = f"""
-        SELECT c.id AS contact_id, c.email,
-               trim(c.first_name || ' ' || c.last_name) AS name,
-               {VARIABLES_SQL} AS variables
+        SELECT c.id AS contact_id, c.email_norm AS email, c.first_name, c.last_name,
+               {VARIABLES_SQL} AS variables, {KEPT_SQL} AS kept
         FROM {_ALL_CONTACTS if until is None else _CHUNK_OF_CONTACTS}
         WHERE {_IS_RECIPIENT}{f" AND NOT {_EXCLUDED}" if excluded_list_ids else ""}
     """  # noqa: S608 (parts are constants of this module)

@@ -21,9 +21,9 @@ _HEAD: Final = (
     "clicked", "unsubscribed", "complained",
 )  # fmt: skip
 _FIELDS: Final = (
-    "id", "recipient", "recipient_name", "status", "site", "attempts", "bounce_class",
-    "last_reply", "created_at", "final_at", "bounced_late_at", "opened_at", "machine_opened_at",
-    "clicked_at", "unsubscribed_at", "complained_at",
+    "id", "recipient", "recipient_name", "first_name", "last_name", "status", "site",
+    "attempts", "bounce_class", "last_reply", "created_at", "final_at", "bounced_late_at",
+    "opened_at", "machine_opened_at", "clicked_at", "unsubscribed_at", "complained_at",
 )  # fmt: skip
 
 
@@ -50,7 +50,7 @@ def _cells(message: Message) -> list[object]:
     return [
         to_public("msg", message.pk),
         message.recipient,
-        message.recipient_name,
+        message.addressee,
         message.get_status_display(),
         message.site,
         message.attempts,

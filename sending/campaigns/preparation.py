@@ -43,9 +43,9 @@ log = logging.getLogger(__name__)
 CHUNK = 50_000
 # Below so many recipients one worker is done before a second one has begun.
 SHARED_FROM = 4 * CHUNK
-# Contacts keep their address as written (the domain is lower case already); messages, events and
-# the suppressions that follow from them go by the normalised one (`esp.lib.addresses`).
-_NORMALISED = "SELECT contact_id, lower(email) AS email, name, variables FROM ({select}) AS written"
+_KEPT = (
+    "SELECT contact_id, email, first_name, last_name, kept AS variables FROM ({select}) AS chosen"
+)
 _OPEN = (Campaign.Status.PREPARING, Campaign.Status.PAUSED)
 
 
@@ -154,7 +154,7 @@ def _insert(part: CampaignPart) -> int:
         batch=Batch.objects.get(pk=campaign.batch_id),
         content_id=campaign.content_id,
         span=span,
-        select=_NORMALISED.format(select=select),
+        select=_KEPT.format(select=select),
         params=params,
         now=timezone.now(),
         **_order_of(campaign),

@@ -23,6 +23,7 @@ from esp.kit.arrays import raw_cursor, uuids
 from sending.dispatch.leases import Closed, Lease, Taker
 from sending.dispatch.turns import Ready, ready_batches
 from sending.dispatch.walks import Walks
+from sending.messages.filling import addressee, filling
 
 _system_random = random.SystemRandom()
 
@@ -30,7 +31,8 @@ _system_random = random.SystemRandom()
 _MESSAGES = """
 SELECT message.id, message.tenant_id, message.batch_id, message.content_id, message.contact_id,
        message.stream, message.recipient, message.recipient_name, message.variables::text,
-       message.created_at, message.status,
+       message.created_at, message.status, message.is_spanned, message.first_name,
+       message.last_name,
        (SELECT s.reason FROM sending_suppression s
         WHERE s.tenant_id = message.tenant_id AND s.email_norm = message.recipient
           AND (s.scope = 'all' OR message.stream = 'broadcast') LIMIT 1) AS suppressed,
@@ -126,7 +128,8 @@ def _jobs(leases: Sequence[Lease]) -> list[Job]:
     for message_id, _, domain, attempts, expires_at, is_taken_over, is_passed in leases:
         row = found.get(message_id)
         if row is not None:
-            variables, created_at, status, suppressed, has_left, domain_id = row[8:]
+            recipient, recipient_name, kept, created_at, status = row[6:11]
+            is_spanned, first_name, last_name, suppressed, has_left, domain_id = row[11:]
             jobs.append(
                 Job(
                     message_id=message_id,
@@ -135,9 +138,15 @@ def _jobs(leases: Sequence[Lease]) -> list[Job]:
                     content_id=row[3],
                     contact_id=row[4],
                     stream=row[5],
-                    recipient=row[6],
-                    recipient_name=row[7],
-                    variables=orjson.loads(variables),
+                    recipient=recipient,
+                    recipient_name=addressee(recipient_name, first_name, last_name),
+                    variables=filling(
+                        orjson.loads(kept),
+                        is_spanned=is_spanned,
+                        recipient=recipient,
+                        first_name=first_name,
+                        last_name=last_name,
+                    ),
                     created_at=created_at,
                     domain=domain,
                     attempts=attempts,

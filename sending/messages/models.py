@@ -7,11 +7,14 @@ worker died is simply due again.
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 
 from esp.lib.ids import to_public
+from sending.messages.filling import addressee, filling
 from tenants.scoping.models import HotTenantModel, TenantModel
 
 
@@ -131,8 +134,11 @@ class Message(HotTenantModel):
     # costs every row of a campaign more than an index; and an index of the expression would not be
     # used under row security, because the function is not leakproof.
     recipient_key = models.IntegerField(null=True)
+    # As the caller gave it, or the names of a campaign's contact.
     recipient_name = models.CharField(max_length=200, blank=True)
-    variables = models.JSONField(default=dict)  # what the content is filled with
+    first_name = models.CharField(max_length=100, blank=True, default="", db_default="")
+    last_name = models.CharField(max_length=100, blank=True, default="", db_default="")
+    variables = models.JSONField(default=dict)  # what is kept for `filling`
     tags = ArrayField(models.CharField(max_length=64), default=list)
     metadata = models.JSONField(default=dict)
     status = models.CharField(max_length=10, choices=Status, default=Status.QUEUED)
@@ -178,6 +184,22 @@ class Message(HotTenantModel):
     def public_id(self) -> str:
         """The form that users see."""
         return to_public("msg", self.pk)
+
+    @property
+    def addressee(self) -> str:
+        """The recipient's name, or nothing."""
+        return addressee(self.recipient_name, self.first_name, self.last_name)
+
+    @property
+    def filling(self) -> dict[str, Any]:
+        """What the content is filled with."""
+        return filling(
+            self.variables,
+            is_spanned=self.is_spanned,
+            recipient=self.recipient,
+            first_name=self.first_name,
+            last_name=self.last_name,
+        )
 
 
 class MessageSpan(HotTenantModel):

@@ -66,16 +66,17 @@ FROM incoming WHERE refusal = ''
 # key on to the queue by RETURNING keeps less, and costs a tenth more: two tables' pages take turns.
 _INSERT_FROM_SELECT = """
 WITH source AS (
-    SELECT contact_id, email, name, variables, {slot} AS n FROM ({select}) AS chosen ORDER BY n
+    SELECT contact_id, email, first_name, last_name, variables, {slot} AS n
+    FROM ({select}) AS chosen ORDER BY n
 ), fresh AS MATERIALIZED (
-    SELECT {slot_id} AS id, contact_id, email, name, variables FROM source
+    SELECT {slot_id} AS id, contact_id, email, first_name, last_name, variables FROM source
 ), written AS (
     INSERT INTO sending_message (
         id, tenant_id, batch_id, content_id, contact_id, stream, recipient, recipient_name,
-        variables, tags, metadata, status, site, attempts, bounce_class, last_reply, created_at,
-        expires_at, is_spanned)
-    SELECT id, %(mw_tenant)s, %(mw_batch)s, %(mw_content)s, contact_id, %(mw_stream)s, email,
-           left(name, 200), variables, '{{}}', '{{}}', 'queued', '', 0, '', '', %(mw_now)s,
+        first_name, last_name, variables, tags, metadata, status, site, attempts, bounce_class,
+        last_reply, created_at, expires_at, is_spanned)
+    SELECT id, %(mw_tenant)s, %(mw_batch)s, %(mw_content)s, contact_id, %(mw_stream)s, email, '',
+           first_name, last_name, variables, '{{}}', '{{}}', 'queued', '', 0, '', '', %(mw_now)s,
            %(mw_expires)s, true
     FROM fresh
 )
@@ -166,13 +167,14 @@ def insert_messages_from_select(
 ) -> int:
     """Make messages of a batch from a SELECT, with ids of `span`; return how many.
 
-    `select` yields `contact_id uuid, email text` (normalised: the domain as A-labels), `name text,
-    variables jsonb`, one row a contact, with named `params` (none begins with `mw_`); a literal
-    percent sign is `%%`. That no contact gets two is the caller's part: each chunk selects contacts
-    that none before did, and commits its cursor together with the messages. `later` is an interval
-    in SQL that is added to `due_at`; it may use `contact_id`. Nothing is inserted (0) once the
-    batch is cancelled or done: the batch's row is locked until the caller's transaction ends,
-    shared with other chunks, against a cancel at the same time.
+    `select` yields `contact_id uuid, email text` (normalised: the domain as A-labels), `first_name
+    text, last_name text, variables jsonb` (besides these three, see `filling`), one row a contact,
+    with named `params` (none begins with `mw_`); a literal percent sign is `%%`. That no contact
+    gets two is the caller's part: each chunk selects contacts that none before did, and commits its
+    cursor together with the messages. `later` is an interval in SQL that is added to `due_at`; it
+    may use `contact_id`. Nothing is inserted (0) once the batch is cancelled or done: the batch's
+    row is locked until the caller's transaction ends, shared with other chunks, against a cancel at
+    the same time.
     """
     with connection.cursor() as cursor:
         cursor.execute(

@@ -141,7 +141,7 @@ def _context(
 ) -> RenderContext:
     tenant = Tenant.objects.get(pk=message.tenant_id)
     return RenderContext(
-        variables=message.variables,
+        variables=message.filling,
         postal_address=tenant.postal_address,
         now=message.created_at,
         unsubscribe_url=unsubscribe_url,

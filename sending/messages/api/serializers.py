@@ -230,7 +230,7 @@ class MessageOut(_ReadOnly):
     batch_id = serializers.CharField()
     stream = serializers.ChoiceField(choices=Stream.choices)
     recipient = serializers.EmailField()
-    recipient_name = serializers.CharField()
+    recipient_name = serializers.CharField(source="addressee")
     status = serializers.ChoiceField(choices=Message.Status.choices)
     bounce_class = serializers.CharField(help_text="`class/category`; empty unless refused.")
     last_reply = serializers.CharField(help_text="The receiver's last words.")

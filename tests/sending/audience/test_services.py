@@ -23,6 +23,7 @@ from sending.audience.models import (
     Suppression,
 )
 from sending.audience.services import signup
+from sending.messages.filling import filling
 from tenants.scoping.context import scope
 from tests import make
 from tests.cast import Cast
@@ -90,9 +91,30 @@ def test_variables_have_one_shape_in_sql_and_python(cast: Cast) -> None:
     make.subscription(contact, chosen)
     with scope(cast.acme.pk), connection.cursor() as cursor:
         cursor.execute(*recipients.recipients_select(tenant_id=cast.acme.pk, list_ids=[chosen.pk]))
-        found = cursor.fetchone()[3]
+        found = cursor.fetchone()[4]
     found = found if isinstance(found, dict) else json.loads(found)
     assert found == variables_of(contact)
+
+
+@pytest.mark.parametrize("email", ["ada@b.test", "Ada.L@b.test"])
+def test_what_a_message_keeps_fills_as_the_contact_does(cast: Cast, email: str) -> None:
+    chosen = make.contact_list(cast.acme)
+    contact = make.contact(
+        cast.acme, email, first_name="A", last_name="von B", attributes={"city": "Graz"}
+    )
+    make.subscription(contact, chosen)
+    select, params = recipients.recipients_select(tenant_id=cast.acme.pk, list_ids=[chosen.pk])
+    with scope(cast.acme.pk), connection.cursor() as cursor:
+        cursor.execute(f"SELECT email, first_name, last_name, kept::text FROM ({select}) r", params)
+        recipient, first_name, last_name, kept = cursor.fetchone()
+    assert recipient == email.lower()
+    assert variables_of(contact) == filling(
+        json.loads(kept),
+        is_spanned=True,
+        recipient=recipient,
+        first_name=first_name,
+        last_name=last_name,
+    )
 
 
 def test_a_suppression_is_never_weakened(cast: Cast) -> None:

@@ -82,7 +82,7 @@ def test_sending_freezes_the_content_and_makes_one_message_a_contact(
     sent = fresh(campaign)
     assert (sent.status, sent.recipients_prepared) == ("sending", 3)
     messages = Message.unscoped.filter(batch_id=sent.batch_id)
-    assert {message.variables["first_name"] for message in messages} == {"Ada"}
+    assert {message.filling["first_name"] for message in messages} == {"Ada"}
     content = MessageContent.unscoped.get(pk=sent.content_id)
     assert content.from_email == "news@acme.example"
     assert content.list_ids == [world.news.pk]

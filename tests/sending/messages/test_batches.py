@@ -30,8 +30,8 @@ from tests import make
 from tests.cast import Cast
 
 SELECT = """
-SELECT id AS contact_id, email_norm AS email, first_name AS name,
-       jsonb_build_object('first_name', first_name) AS variables
+SELECT id AS contact_id, email_norm AS email, first_name, last_name,
+       attributes AS variables
 FROM sending_contact WHERE tenant_id = %(tenant)s
 """
 
@@ -66,11 +66,15 @@ def test_sql_makes_real_uuid7s(db: None) -> None:
 
 def test_each_contact_becomes_one_message(batch: Batch, acme_domain: Domain, cast: Cast) -> None:
     for number in range(3):
-        make.contact(cast.acme, f"reader{number}@bigmail.test", first_name=f"R{number}")
+        make.contact(cast.acme, f"reader{number}@bigmail.test", first_name=f"R{number}",
+                     last_name="Lee", attributes={"city": "Graz"})  # fmt: skip
     make.contact(cast.globex, "other@bigmail.test")
     assert _prepare(batch, acme_domain) == 3
     message = Message.unscoped.get(recipient="reader1@bigmail.test")
-    assert (message.recipient_name, message.variables) == ("R1", {"first_name": "R1"})
+    assert message.addressee == "R1 Lee"
+    assert message.filling == {
+        "email": "reader1@bigmail.test", "first_name": "R1", "last_name": "Lee", "city": "Graz",
+    }  # fmt: skip
     assert message.status == "queued"
     assert QueueEntry.objects.get(pk=message.pk).domain == "bigmail.test"
     assert StatBucket.unscoped.get(batch_id=batch.pk).count == 3

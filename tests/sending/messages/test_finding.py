@@ -30,8 +30,8 @@ from tests import make
 from tests.cast import Cast
 
 READERS = """
-SELECT NULL::uuid AS contact_id, 'reader' || n || '@bigmail.test' AS email, '' AS name,
-       '{}'::jsonb AS variables
+SELECT NULL::uuid AS contact_id, 'reader' || n || '@bigmail.test' AS email, '' AS first_name,
+       '' AS last_name, '{}'::jsonb AS variables
 FROM generate_series(%(first)s::int, %(last)s::int) n
 """
 
