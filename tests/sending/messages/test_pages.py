@@ -66,6 +66,17 @@ def test_a_message_shows_its_state_in_words(alice: Client, message: Message) -> 
     assert "order" in page
 
 
+def test_a_campaigns_message_shows_what_it_is_filled_with(alice: Client, message: Message) -> None:
+    Message.unscoped.filter(pk=message.pk).update(
+        is_spanned=True, recipient_name="", first_name="Mary Ann", last_name="Lee",
+        variables={"city": "Graz"},
+    )  # fmt: skip
+    page = alice.get(f"/developers/messages/{message.public_id}").content.decode()
+    assert "Mary Ann Lee · " in page
+    for name, value in (("first_name", "Mary Ann"), ("email", message.recipient), ("city", "Graz")):
+        assert f'<dt class="mono">{name}</dt><dd>{value}</dd>' in page
+
+
 def test_a_part_of_the_message_page_answers_htmx(alice: Client, message: Message) -> None:
     part = alice.get(f"{LIST}{message.public_id}", headers={"HX-Request": "true"}).content.decode()
     assert "<html" not in part
