@@ -15,7 +15,7 @@ class HoldForm(forms.Form):
     """Whose mail is held, which part of it, for how long and why."""
 
     tenant = forms.CharField(
-        label="Tenant", max_length=40, help_text="Its id (ten_…), as in the address of its page."
+        label="Tenant", max_length=120, help_text="Its name, or its id (ten_…)."
     )
     campaign = forms.CharField(
         label="Only this campaign",

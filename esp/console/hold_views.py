@@ -16,12 +16,12 @@ from esp.console.hold_rows import action_rows, holds_of, holds_of_all
 from esp.kit.forms import add_domain_error
 from esp.kit.pages import status_of
 from esp.kit.paging import newest_first
-from esp.lib.errors import DomainError, InvalidInput, NotFound
+from esp.lib.errors import DomainError, InvalidInput
 from esp.lib.ids import from_public
 from sending.campaigns.models import Campaign
 from sending.lanes.selectors import actions_for_tenant
 from tenants.accounts.models import User
-from tenants.directory.access import access_tenant
+from tenants.directory.access import access_tenant, find_tenant
 from tenants.directory.gate import MemberRequest, member_page, operator_page
 from tenants.directory.models import Tenant
 from tenants.scoping.context import scope
@@ -58,10 +58,7 @@ def holds(request: HttpRequest) -> HttpResponse:
 
 def _place(operator: User, form: HoldForm) -> Tenant:
     values = form.cleaned_data
-    try:
-        tenant = access_tenant(operator, values["tenant"].strip())
-    except NotFound as error:
-        raise InvalidInput("There is no tenant with this id.", field="tenant") from error
+    tenant = find_tenant(operator, values["tenant"], field="tenant")
     services.place_hold(
         operator=operator,
         tenant=tenant,

@@ -49,22 +49,21 @@ class LimitForm(QuotaForm):
         required=False,
         max_length=255,
         help_text=(
-            "A site such as google, a domain, or an id: of a tenant (ten_…) as in the address of "
-            "its page, of a campaign’s batch (bat_…) as in that of its message log. Empty for "
-            "everything that leaves."
+            "A site such as google, a domain, a tenant’s name or id (ten_…), or the id of a "
+            "campaign’s batch (bat_…) as in the address of its message log. Empty for everything "
+            "that leaves."
         ),
     )
     field_order = ("scope", "key")
 
     def clean_key(self) -> str:
-        """Return the key as limits keep it: ids in the form that users see become plain ones."""
+        """Return the key; a batch's id as limits keep it, not in the form that users see."""
         key = str(self.cleaned_data["key"]).strip()
-        for prefix in ("ten", "bat"):
-            if key.lower().startswith(f"{prefix}_"):
-                try:
-                    return str(from_public(prefix, key))
-                except ValueError as error:
-                    raise forms.ValidationError("There is no such id.") from error
+        if key.lower().startswith("bat_"):
+            try:
+                return str(from_public("bat", key))
+            except ValueError as error:
+                raise forms.ValidationError("There is no such id.") from error
         return key
 
 

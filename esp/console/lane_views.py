@@ -24,6 +24,7 @@ from sending.lanes.access import access_lane, access_limit
 from sending.lanes.models import LaneState, LimitOverride
 from sending.lanes.selectors import actions_in_lane, limits_set
 from tenants.accounts.models import User
+from tenants.directory.access import find_tenant
 from tenants.directory.gate import operator_page
 
 _FIELDS = tuple(name for name in QuotaForm.base_fields if name != "note")
@@ -237,10 +238,13 @@ def limits(request: HttpRequest) -> HttpResponse:
     if form.is_bound:
         try:
             if form.is_valid():
+                operator, key = _operator(request), form.cleaned_data["key"]
+                if form.cleaned_data["scope"] == "tenant":
+                    key = str(find_tenant(operator, key, field="key").pk)
                 services.set_limit(
-                    operator=_operator(request),
+                    operator=operator,
                     scope=form.cleaned_data["scope"],
-                    key=form.cleaned_data["key"],
+                    key=key,
                     quota=form.quota(),
                     note=form.cleaned_data["note"],
                 )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from django.db.models import Model, QuerySet
+from django.db.models import Model, Q, QuerySet
 
-from esp.lib.errors import NotFound
+from esp.lib.errors import InvalidInput, NotFound
 from esp.lib.ids import from_public
 from tenants.accounts.models import User
 from tenants.directory.actor import Actor
@@ -60,6 +60,28 @@ def access_invitation(actor: Actor, public_id: str, *, needs: str = "members:wri
 def access_tenant(operator: User, public_id: str) -> Tenant:
     """Return any tenant, for an operator. Raises NotFound, for everyone else as well."""
     return operator_object(operator, Tenant.objects.all(), "ten", public_id, "tenant")
+
+
+def find_tenant(operator: User, text: str, *, field: str) -> Tenant:
+    """Return the tenant that an operator means by its id, its name or its short name.
+
+    Raises InvalidInput for the form's `field` when there is none, or several have the name.
+    """
+    text = text.strip()
+    if text.lower().startswith("ten_"):
+        try:
+            return access_tenant(operator, text)
+        except NotFound as error:
+            raise InvalidInput("There is no tenant with this id.", field=field) from error
+    found = list(Tenant.objects.filter(Q(slug=text.lower()) | Q(name__iexact=text))[:2])
+    if not found or not operator.is_operator:
+        raise InvalidInput("There is no tenant with this name or id.", field=field)
+    if len(found) > 1:
+        raise InvalidInput(
+            "Several tenants are called so: give the id (ten_…) from the address of its page.",
+            field=field,
+        )
+    return found[0]
 
 
 def operator_object(operator: User, rows: QuerySet[M], prefix: str, public_id: str, what: str) -> M:

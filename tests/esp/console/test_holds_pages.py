@@ -11,6 +11,7 @@ from django.utils import timezone
 from deliverability.holds.models import SendingHold
 from sending.lanes.models import ShapingAction
 from tenants.audit.models import AuditEntry
+from tenants.directory.models import Tenant
 from tests import make
 from tests.cast import Cast
 
@@ -73,6 +74,17 @@ def test_a_double_click_places_one_hold(operator: Client, cast: Cast) -> None:
     assert AuditEntry.unscoped.filter(action="holds.place").count() == 1
 
 
+def test_a_hold_takes_a_tenants_name_if_one_alone_has_it(operator: Client, cast: Cast) -> None:
+    values = {"tenant": "ACME", "reason": "Complaints"}
+    assert operator.post(PAGE, values).status_code == 302
+    assert SendingHold.unscoped.get().tenant_id == cast.acme.pk
+    Tenant.objects.filter(pk=cast.globex.pk).update(name="Acme")
+    answer = operator.post(PAGE, values)
+    assert answer.status_code == 422
+    assert "Several tenants are called so" in answer.content.decode()
+    assert SendingHold.unscoped.count() == 1
+
+
 def test_one_campaign_is_held(operator: Client, cast: Cast) -> None:
     batch = make.batch(cast.acme)
     campaign = make.campaign(cast.acme, batch=batch)
@@ -85,6 +97,7 @@ def test_one_campaign_is_held(operator: Client, cast: Cast) -> None:
     ("changes", "sentence"),
     [
         ({"tenant": "ten_nobody"}, "There is no tenant with this id."),
+        ({"tenant": "Nobody & Sons"}, "There is no tenant with this name or id."),
         ({"campaign": "cmp_none"}, "This tenant has no campaign with this id."),
         ({"reason": ""}, "required"),
     ],

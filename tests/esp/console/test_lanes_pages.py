@@ -92,9 +92,15 @@ def test_a_limit_for_a_tenant_is_set_and_removed(operator: Client, cast: Cast) -
     assert "Acme" in operator.get("/operator/limits/").content.decode()
     assert operator.post(f"/operator/limits/{row.public_id}/clear").status_code == 302
     assert operator.post(f"/operator/limits/{row.public_id}/clear").status_code == 404
-    bad = operator.post("/operator/limits/", {**values, "key": "acme"})
+    bad = operator.post("/operator/limits/", {**values, "key": "nobody"})
     assert bad.status_code == 422
-    assert "Choose a tenant" in bad.content.decode()
+    assert "There is no tenant with this name or id." in bad.content.decode()
+
+
+def test_a_limit_takes_a_tenants_name(operator: Client, cast: Cast) -> None:
+    values = {"scope": "tenant", "key": " acme ", "per_second": "20"}
+    assert operator.post("/operator/limits/", values).status_code == 302
+    assert LimitOverride.objects.get().key == str(cast.acme.pk)
 
 
 def test_a_suspension_is_lifted_only_where_there_is_one(operator: Client, lane: LaneState) -> None:
