@@ -12,20 +12,21 @@ from django.db import connection, transaction
 from sending.dispatch.results import record_ends
 from sending.events.models import EventKind
 
+# By an array: `IN` may be joined by a loop that chooses anew in each round, whatever the limit.
 _REQUEUE = """
 UPDATE sending_queueentry SET due_at = %(now)s, hold = '', reason = ''
-WHERE message_id IN (
+WHERE message_id = ANY(ARRAY(
     SELECT message_id FROM sending_queueentry
     WHERE site = %(site)s AND source_id = %(source)s AND worker = '' AND due_at > %(now)s
-    LIMIT %(size)s FOR UPDATE SKIP LOCKED)
+    LIMIT %(size)s FOR UPDATE SKIP LOCKED))
 """
 
 _END = """
 WITH gone AS (
-    DELETE FROM sending_queueentry WHERE message_id IN (
+    DELETE FROM sending_queueentry WHERE message_id = ANY(ARRAY(
         SELECT message_id FROM sending_queueentry
         WHERE site = %(site)s AND source_id = %(source)s AND (worker = '' OR due_at <= %(now)s)
-        LIMIT %(size)s FOR UPDATE SKIP LOCKED)
+        LIMIT %(size)s FOR UPDATE SKIP LOCKED))
     RETURNING message_id
 )
 UPDATE sending_message message

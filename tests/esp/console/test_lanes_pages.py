@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from functools import partial
 
 import pytest
+from django.db import connection
 from django.test import Client
 
 from esp.console import jobs, lane_views, tasks
@@ -206,6 +208,19 @@ def test_what_waits_in_a_lane_is_made_due_or_ended(waiting: list[Message]) -> No
     assert ended.count() == 2
     assert ended[0].last_reply == "An operator ended it: A spam run"
     assert Event.objects.filter(kind="bounced").count() == 2
+
+
+@pytest.mark.parametrize("chunk", [requeue_chunk, partial(bounce_chunk, reason="A spam run")])
+def test_a_chunk_keeps_to_its_size_whatever_the_planner_believes(
+    waiting: list[Message], chunk: Callable[..., int]
+) -> None:
+    # Where it joins with the chosen rows by a loop, it must not choose anew in each round.
+    with connection.cursor() as cursor:
+        for way in ("hashagg", "sort", "material", "hashjoin", "mergejoin", "indexscan",
+                    "bitmapscan"):  # fmt: skip
+            cursor.execute(f"SET LOCAL enable_{way} = off")
+    assert chunk(source_id="", site="google", now=NOW, size=2) == 2
+    assert QueueEntry.objects.filter(due_at__gt=NOW + dt.timedelta(hours=1)).count() == 1
 
 
 def test_a_job_hands_over_what_it_has_no_time_for(
