@@ -29,7 +29,7 @@ _NO = frozenset({"false", "no", "n", "0", "off"})
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 # What a campaign's message keeps of a contact beside the names and the normalised address: the
-# attributes as they are stored, since merging three fields into them costs more than reading them.
+# attributes as they are stored, since merging three fields into them costs as much as reading them.
 KEPT_SQL: Final = (
     "CASE WHEN c.email = c.email_norm THEN c.attributes "
     "ELSE c.attributes || jsonb_build_object('email', c.email) END"

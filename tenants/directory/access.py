@@ -73,8 +73,9 @@ def find_tenant(operator: User, text: str, *, field: str) -> Tenant:
             return access_tenant(operator, text)
         except NotFound as error:
             raise InvalidInput("There is no tenant with this id.", field=field) from error
-    found = list(Tenant.objects.filter(Q(slug=text.lower()) | Q(name__iexact=text))[:2])
-    if not found or not operator.is_operator:
+    called = Tenant.objects.filter(Q(slug=text.lower()) | Q(name__iexact=text))
+    found = list(called[:2]) if operator.is_operator else []
+    if not found:
         raise InvalidInput("There is no tenant with this name or id.", field=field)
     if len(found) > 1:
         raise InvalidInput(
