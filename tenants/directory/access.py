@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 from django.db.models import Model, Q, QuerySet
@@ -13,6 +14,8 @@ from tenants.directory.actor import Actor
 from tenants.directory.models import Invitation, Membership, Tenant
 
 M = TypeVar("M", bound=Model)
+# Tenants of one name that an error tells apart.
+_MOST_NAMED = 5
 
 
 def access_member(actor: Actor, public_id: str, *, needs: str = "members:write") -> Membership:
@@ -65,7 +68,8 @@ def access_tenant(operator: User, public_id: str) -> Tenant:
 def find_tenant(operator: User, text: str, *, field: str) -> Tenant:
     """Return the tenant that an operator means by its id, its name or its short name.
 
-    Raises InvalidInput for the form's `field` when there is none, or several have the name.
+    Raises InvalidInput for the form's `field` when there is none, or several have the name: then
+    with the ids of these, each of which means one of them.
     """
     text = text.strip()
     if text.lower().startswith("ten_"):
@@ -73,16 +77,21 @@ def find_tenant(operator: User, text: str, *, field: str) -> Tenant:
             return access_tenant(operator, text)
         except NotFound as error:
             raise InvalidInput("There is no tenant with this id.", field=field) from error
-    called = Tenant.objects.filter(Q(slug=text.lower()) | Q(name__iexact=text))
-    found = list(called[:2]) if operator.is_operator else []
+    called = Tenant.objects.filter(Q(slug=text.lower()) | Q(name__iexact=text)).order_by("id")
+    found = list(called[: _MOST_NAMED + 1]) if operator.is_operator else []
     if not found:
         raise InvalidInput("There is no tenant with this name or id.", field=field)
     if len(found) > 1:
-        raise InvalidInput(
-            "Several tenants are called so: give the id (ten_…) from the address of its page.",
-            field=field,
-        )
+        raise InvalidInput(_which_of(found), field=field)
     return found[0]
+
+
+def _which_of(tenants: Sequence[Tenant]) -> str:
+    named = "; ".join(
+        f"{one.public_id} for {one.name}, short name {one.slug}" for one in tenants[:_MOST_NAMED]
+    )
+    more = "; the others are on the page of tenants" if len(tenants) > _MOST_NAMED else ""
+    return f"Several tenants are called so. Type the id of the one you mean: {named}{more}."
 
 
 def operator_object(operator: User, rows: QuerySet[M], prefix: str, public_id: str, what: str) -> M:

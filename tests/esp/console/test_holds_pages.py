@@ -85,6 +85,24 @@ def test_a_hold_takes_a_tenants_name_if_one_alone_has_it(operator: Client, cast:
     assert SendingHold.unscoped.count() == 1
 
 
+def test_of_tenants_with_one_name_the_id_to_type_is_said(operator: Client, cast: Cast) -> None:
+    Tenant.objects.filter(pk=cast.globex.pk).update(name="Acme")  # the short name of another one
+    text = operator.post(PAGE, {"tenant": "acme", "reason": "Complaints"}).content.decode()
+    assert "Type the id of the one you mean" in text
+    for tenant, slug in ((cast.acme, "acme"), (cast.globex, "globex")):
+        assert f"{tenant.public_id} for Acme, short name {slug}" in text
+    values = {"tenant": cast.globex.public_id, "reason": "Complaints"}
+    assert operator.post(PAGE, values).status_code == 302
+    assert SendingHold.unscoped.get().tenant_id == cast.globex.pk
+
+
+def test_of_many_tenants_with_one_name_the_first_are_listed(operator: Client, cast: Cast) -> None:
+    tenants = [make.tenant("Twins") for _ in range(6)]
+    text = operator.post(PAGE, {"tenant": "twins", "reason": "x"}).content.decode()
+    assert [tenant.public_id in text for tenant in tenants] == [True] * 5 + [False]
+    assert "the others are on the page of tenants" in text
+
+
 def test_one_campaign_is_held(operator: Client, cast: Cast) -> None:
     batch = make.batch(cast.acme)
     campaign = make.campaign(cast.acme, batch=batch)
