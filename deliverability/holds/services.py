@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from deliverability.holds.models import SendingHold
 from esp.lib.errors import Conflict, InvalidInput, NotFound
+from esp.lib.ids import to_public
 from tenants.accounts.models import User
 from tenants.audit.services import record
 from tenants.directory.actor import operator_actor
@@ -56,10 +57,13 @@ def place_hold(
     tenant: Tenant,
     reason: str,
     batch_id: uuid.UUID | None = None,
+    batch_name: str = "",
     stream: str = "",
     until: dt.datetime | None = None,
 ) -> SendingHold:
     """Hold a tenant's mail, one stream of it or one batch, until a time or until it is lifted.
+
+    `batch_name` is what people know the batch by, for the audit log.
 
     The same hold placed again within seconds is a double click: the first is returned. Raises
     InvalidInput, and NotFound for who is no operator.
@@ -86,18 +90,30 @@ def place_hold(
         )
         detail = {
             "reason": reason,
+            **_batch_detail(batch_id, batch_name),
             "stream": stream,
-            "batch": str(batch_id) if batch_id else "",
             "until": until.isoformat() if until else "",
         }
         record(
-            operator_actor(operator, tenant.pk), "holds.place", target=tenant.name, detail=detail
+            operator_actor(operator, tenant.pk),
+            "holds.place",
+            target=f"{tenant.name}: {batch_name}" if batch_name else tenant.name,
+            detail={name: value for name, value in detail.items() if value},
         )
     return hold
 
 
-def lift_hold(*, operator: User, hold: SendingHold) -> None:
-    """Let the held mail go on. Raises Conflict where the hold has been lifted already."""
+def _batch_detail(batch_id: uuid.UUID | None, batch_name: str) -> dict[str, str]:
+    """Return which batch it is: its name for people, its id as commands and limits take it."""
+    name = {"campaign": batch_name} if batch_name else {}
+    return name | {"batch": to_public("bat", batch_id)} if batch_id is not None else {}
+
+
+def lift_hold(*, operator: User, hold: SendingHold, batch_name: str = "") -> None:
+    """Let the held mail go on. Raises Conflict where the hold has been lifted already.
+
+    `batch_name` is what people know the hold's batch by, for the audit log.
+    """
     _require_operator(operator)
     with scope(hold.tenant_id):
         changed = SendingHold.objects.filter(pk=hold.pk, lifted_at=None).update(
@@ -108,8 +124,8 @@ def lift_hold(*, operator: User, hold: SendingHold) -> None:
         record(
             operator_actor(operator, hold.tenant_id),
             "holds.lift",
-            target=hold.public_id,
-            detail={"reason": hold.reason},
+            target=f"{hold.public_id} on {batch_name}" if batch_name else hold.public_id,
+            detail={"reason": hold.reason, **_batch_detail(hold.batch_ref, batch_name)},
         )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -12,7 +10,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from deliverability.holds import services
 from deliverability.holds.access import access_hold
 from esp.console.hold_forms import HoldForm
-from esp.console.hold_rows import action_rows, holds_of, holds_of_all
+from esp.console.hold_rows import action_rows, holds_of, holds_of_all, named_batches
 from esp.kit.forms import add_domain_error
 from esp.kit.pages import status_of
 from esp.kit.paging import newest_first
@@ -43,11 +41,8 @@ def holds(request: HttpRequest) -> HttpResponse:
         status = 422
         try:
             if form.is_valid():
-                tenant = _place(_operator(request), form)
-                messages.success(
-                    request,
-                    f"{tenant.name}’s mail is held: every worker follows within ten seconds.",
-                )
+                what = _place(_operator(request), form)
+                messages.success(request, f"{what} is held: every worker follows in ten seconds.")
                 return redirect("operator-holds")
         except DomainError as error:
             add_domain_error(form, error)
@@ -56,21 +51,24 @@ def holds(request: HttpRequest) -> HttpResponse:
     return render(request, "deliverability/holds/list.html", context, status=status)
 
 
-def _place(operator: User, form: HoldForm) -> Tenant:
+def _place(operator: User, form: HoldForm) -> str:
+    """Place the hold; return what of whom it is on."""
     values = form.cleaned_data
     tenant = find_tenant(operator, values["tenant"], field="tenant")
+    campaign = _campaign_of(tenant, values["campaign"].strip())
     services.place_hold(
         operator=operator,
         tenant=tenant,
         reason=values["reason"],
-        batch_id=_batch_of(tenant, values["campaign"].strip()),
+        batch_id=campaign.batch_id if campaign else None,
+        batch_name=campaign.name if campaign else "",
         stream=values["stream"],
         until=form.until(),
     )
-    return tenant
+    return f"“{campaign.name}” of {tenant.name}" if campaign else f"{tenant.name}’s mail"
 
 
-def _batch_of(tenant: Tenant, campaign_id: str) -> uuid.UUID | None:
+def _campaign_of(tenant: Tenant, campaign_id: str) -> Campaign | None:
     if not campaign_id:
         return None
     try:
@@ -81,7 +79,7 @@ def _batch_of(tenant: Tenant, campaign_id: str) -> uuid.UUID | None:
         raise InvalidInput(text, field="campaign") from error
     if found.batch_id is None:
         raise InvalidInput("This campaign has not been started.", field="campaign")
-    return found.batch_id
+    return found
 
 
 @operator_page
@@ -90,8 +88,12 @@ def lift(request: HttpRequest, tenant_id: str, hold_id: str) -> HttpResponse:
     """End a hold."""
     operator = _operator(request)
     tenant = access_tenant(operator, tenant_id)
-    services.lift_hold(operator=operator, hold=access_hold(operator, tenant, hold_id))
-    messages.success(request, f"The hold is lifted: mail of {tenant.name} goes on.")
+    hold = access_hold(operator, tenant, hold_id)
+    batch = named_batches(tenant.pk, [hold.batch_ref]).get(hold.batch_ref)
+    name = batch.name if batch else ""
+    services.lift_hold(operator=operator, hold=hold, batch_name=name)
+    what = f"“{name}”" if name else "mail"
+    messages.success(request, f"The hold is lifted: {what} of {tenant.name} goes on.")
     return redirect("operator-holds")
 
 
@@ -105,5 +107,10 @@ def held_list(request: MemberRequest) -> HttpResponse:
         after=request.GET.get("after"),
         before=request.GET.get("before"),
     )
-    context = {"rows": holds_of(tenant), "page": page, "actions": action_rows(tenant.pk, page.rows)}
+    context = {
+        "rows": holds_of(tenant),
+        "page": page,
+        "actions": action_rows(tenant.pk, page.rows),
+        "may_open_campaigns": request.actor.may("campaigns:read"),
+    }
     return render(request, "deliverability/holds/mine.html", context)

@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from esp.console import jobs
+from esp.console.hold_rows import lane_actions
 from esp.console.lane_forms import LimitForm, QuotaForm, ReasonForm
 from esp.console.lane_rows import STATES, lane_rows, limits_table, queue_view, rows_of
 from esp.kit.forms import add_domain_error
@@ -86,6 +87,7 @@ def _lane_page(
     name = "sending/lanes/lane.html"
     if is_htmx(request) and request.method == "GET":
         return render(request, f"{name}#live", context)
+    context["actions"] = lane_actions(page.rows)
     initial = {name: getattr(own, name) for name in (*_FIELDS, "note")} if own else None
     context["limits_form"] = limits_form or _with_defaults(QuotaForm(initial=initial), row.limits)
     context["pause_form"] = pause_form or ReasonForm(prefix="pause")

@@ -63,6 +63,12 @@ def latest_campaigns(limit: int) -> list[Campaign]:
     return list(Campaign.objects.order_by("-id")[:limit])
 
 
+def campaigns_of_batches(batch_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Campaign]:
+    """Return the campaigns that batches belong to, by batch; only ids and names are loaded."""
+    rows = Campaign.objects.filter(batch_id__in=list(batch_ids)).only("id", "name", "batch_id")
+    return {row.batch_id: row for row in rows if row.batch_id is not None}
+
+
 def counts_for_batches(batch_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, list[KindCount]]:
     """Return the roll-up's sums of several batches in one query."""
     ids = list(batch_ids)

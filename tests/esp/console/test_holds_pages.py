@@ -9,7 +9,7 @@ from django.test import Client
 from django.utils import timezone
 
 from deliverability.holds.models import SendingHold
-from sending.lanes.models import ShapingAction
+from sending.lanes.models import LaneState, ShapingAction
 from tenants.audit.models import AuditEntry
 from tenants.directory.models import Tenant
 from tests import make
@@ -109,6 +109,57 @@ def test_one_campaign_is_held(operator: Client, cast: Cast) -> None:
     values = {"tenant": cast.acme.public_id, "campaign": campaign.public_id, "reason": "Spam"}
     assert operator.post(PAGE, values).status_code == 302
     assert SendingHold.unscoped.get().batch_ref == batch.pk
+
+
+def test_a_campaigns_hold_is_told_by_its_name_with_the_ids_for_commands(
+    operator: Client, alice: Client, cast: Cast
+) -> None:
+    batch = make.batch(cast.acme, label="As it was called")
+    campaign = make.campaign(cast.acme, "Winter sale", batch=batch)
+    values = {"tenant": cast.acme.public_id, "campaign": campaign.public_id, "reason": "Spam"}
+    assert "“Winter sale” of Acme is held" in (
+        operator.post(PAGE, values, follow=True).content.decode()
+    )
+    text = text_of(operator, PAGE)
+    for part in ("Winter sale", campaign.public_id, batch.public_id):
+        assert part in text, part
+    assert f"/campaigns/{campaign.public_id}/" not in text  # an operator is no member
+    assert f'href="/campaigns/{campaign.public_id}/"' in text_of(alice, MINE)
+    hold = SendingHold.unscoped.get()
+    operator.post(f"{PAGE}{cast.acme.public_id}/{hold.public_id}/lift")
+    placed, lifted = AuditEntry.unscoped.filter(action__startswith="holds.").order_by("id")
+    assert placed.target == "Acme: Winter sale"
+    assert placed.detail == {
+        "reason": "Spam", "campaign": "Winter sale", "batch": batch.public_id,
+    }  # fmt: skip
+    assert lifted.target == f"{hold.public_id} on Winter sale"
+    assert lifted.detail == placed.detail
+    log = text_of(alice, "/settings/audit/")
+    assert "campaign: Winter sale" in log
+    assert f"batch: {batch.public_id}" in log
+    assert str(batch.pk) not in log
+
+
+def test_a_rules_hold_on_mail_of_the_api_is_told_by_its_batch(
+    operator: Client, alice: Client, hold: SendingHold
+) -> None:
+    assert "bat_" in text_of(operator, PAGE)
+    assert "/campaigns/cmp_" not in text_of(alice, MINE)
+    SendingHold.unscoped.update(batch_ref=hold.pk)  # a batch that is gone
+    assert "One campaign" in text_of(operator, PAGE)
+
+
+def test_a_lanes_audit_lines_name_the_campaign_that_was_held(operator: Client, cast: Cast) -> None:
+    lane = LaneState.objects.create(source_id="", site="google")
+    batch = make.batch(cast.acme, label="Autumn news")
+    for action in ("hold_batch", "slow_down", "hold_tenant"):
+        ShapingAction.objects.create(
+            at=timezone.now(), action=action, rule="judged-spam", site="google",
+            tenant_ref=cast.acme.pk, batch_ref=batch.pk,
+        )  # fmt: skip
+    text = text_of(operator, f"/operator/lanes/{lane.public_id}/")
+    assert text.count("Autumn news") == 1
+    assert text.count(f'href="/operator/tenants/{cast.acme.public_id}/">Acme') == 2
 
 
 @pytest.mark.parametrize(
