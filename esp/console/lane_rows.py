@@ -42,6 +42,7 @@ WAIT_TITLES: Final = {
     "leased": "Being handed over right now",
     "lease-ended": "Their worker stopped; another takes them over",
     "due": "Due, and waiting for their turn",
+    "stopped": "Due, but their campaign, their workspace or the lane must not send",
     "reply": "Told to come back later",
     "unreachable": "Not reached",
     "connections": "All connections are busy",
@@ -66,6 +67,7 @@ class WaitRow:
     title: str
     count: int
     next_at: dt.datetime | None
+    otherwise: str  # what to say in place of `next_at`
     example: str
 
 
@@ -98,14 +100,16 @@ class LaneRow:
         return STATES[self.state][0]
 
 
-# The states of the queue in the order in which a message goes through them.
+# The states of the queue in the order in which a message goes through them: titles and what else
+# there is to say.
 _QUEUE: Final = {
-    "all": "Waiting (estimated)",
-    "due": "Due now",
-    "leased": "Being handed over",
-    "held": "Held by limits",
-    "deferred": "Told to wait",
-    "scheduled": "Scheduled",
+    "all": ("Waiting (estimated)", ""),
+    "due": ("Due now", ""),
+    "leased": ("Being handed over", ""),
+    "held": ("Held by limits", ""),
+    "stopped": ("Stopped", "paused, held, suspended or cancelled"),
+    "deferred": ("Told to wait", ""),
+    "scheduled": ("Scheduled", ""),
 }
 
 
@@ -114,7 +118,7 @@ class QueueView:
     """How the whole queue stands, as counted at `at`."""
 
     at: dt.datetime
-    parts: list[tuple[str, int]]
+    parts: list[tuple[str, int, str]]  # title, messages, what else there is to say
     total: int
     oldest_seconds: float
 
@@ -124,7 +128,11 @@ def queue_view() -> QueueView | None:
     facts = kept_facts()
     if facts is None:
         return None
-    parts = [(label, facts.by_state[key]) for key, label in _QUEUE.items() if key in facts.by_state]
+    parts = [
+        (title, facts.by_state[key], more)
+        for key, (title, more) in _QUEUE.items()
+        if key in facts.by_state
+    ]
     return QueueView(facts.at, parts, sum(facts.by_state.values()), facts.oldest_seconds)
 
 
@@ -224,6 +232,7 @@ def _waits(depth: LaneDepth) -> list[WaitRow]:
             WAIT_TITLES.get(one.why, one.why),
             one.count,
             dt.datetime.fromisoformat(one.next_at) if one.next_at else None,
+            "not before that ends" if one.why == "stopped" else "under way",
             one.example,
         )
         for one in depth.waits

@@ -29,6 +29,7 @@ from sending.lanes.selectors import limits_snapshot
 from sending.lanes.shaping import shaping_in_force
 from sending.lanes.types import Quota
 from sending.messages.lane_waiting import LanePart, LaneSum, count_lanes
+from sending.messages.stopped import IS_STOPPED, Stopped, stopped_mail
 
 _KEY = "mw:queue-facts:3"  # the number rises with what is kept
 _KEPT_SECONDS = 300
@@ -93,12 +94,16 @@ class QueueFacts:
 
 _TOTAL = "SELECT reltuples::bigint FROM pg_class WHERE oid = 'sending_queueentry'::regclass"
 _STATES = """
-SELECT CASE WHEN worker <> '' AND due_at > %(now)s THEN 'leased'
-            WHEN due_at <= %(now)s THEN 'due'
-            WHEN hold <> '' THEN 'held'
-            WHEN attempts > 0 THEN 'deferred' ELSE 'scheduled' END AS state,
-       count(*)
-FROM sending_queueentry GROUP BY 1
+SELECT state, count(*) FROM (
+    SELECT CASE WHEN worker <> '' AND due_at > %(now)s THEN 'leased'
+                WHEN (due_at <= %(now)s OR hold IN ('paused', 'suspended')) AND {is_stopped}
+                    THEN 'stopped'
+                WHEN due_at <= %(now)s THEN 'due'
+                WHEN hold <> '' THEN 'held'
+                WHEN attempts > 0 THEN 'deferred' ELSE 'scheduled' END AS state
+    FROM sending_queueentry OFFSET 0
+) AS entry
+GROUP BY state
 """
 # By its primary key: the oldest message has the smallest one.
 _OLDEST = "SELECT (SELECT message_id FROM sending_queueentry ORDER BY message_id LIMIT 1)::text"
@@ -107,12 +112,13 @@ _OLDEST = "SELECT (SELECT message_id FROM sending_queueentry ORDER BY message_id
 def count_facts(*, now: dt.datetime | None = None) -> QueueFacts:
     """Count the queue and the lanes; some seconds with millions of messages."""
     now = now or timezone.now()
-    by_state, is_estimated = _states(now)
+    stopped = stopped_mail(now)
+    by_state, is_estimated = _states(now, stopped)
     names = {str(row.pk): row.address for row in IpAddress.objects.all()}
     with connection.cursor() as cursor:
         cursor.execute(_OLDEST)
         (first,) = cursor.fetchone()
-    parts, sums = count_lanes(now, known=shaping_in_force().sites)
+    parts, sums = count_lanes(now, stopped=stopped, known=shaping_in_force().sites)
     closed = {
         "suspended": LaneState.objects.filter(suspended_until__gt=now).count(),
         "paused": LaneState.objects.filter(is_paused=True).count(),
@@ -140,13 +146,13 @@ def _node_state(node: DeliveryNode, now: dt.datetime) -> str:
     return "alive" if is_alive(node, now) else "dead"
 
 
-def _states(now: dt.datetime) -> tuple[dict[str, int], bool]:
+def _states(now: dt.datetime, stopped: Stopped) -> tuple[dict[str, int], bool]:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_TOTAL)
         (estimate,) = cursor.fetchone()
         if estimate > EXACT_UP_TO:
             return {"all": int(estimate)}, True
-        cursor.execute(_STATES, {"now": now})
+        cursor.execute(_STATES.format(is_stopped=IS_STOPPED), {"now": now, **stopped.params})
         return dict(cursor.fetchall()), False
 
 

@@ -16,6 +16,7 @@ from sending.messages.batch_waiting import waits_of
 from sending.messages.lane_waiting import count_lanes, sees_all_tenants
 from sending.messages.models import Batch, Message
 from sending.messages.selectors import batch_of, queue_entry_of
+from sending.messages.stopped import stopped_mail
 from sending.messages.waiting import explanation_of, moment, wait_of
 from tenants.scoping.context import scope
 
@@ -99,7 +100,9 @@ class Command(BaseCommand):
         if not sees_all_tenants():
             self.stdout.write("What waits is on the lane's page; here, the workers' role sees it.")
             return
-        parts, _ = count_lanes(now, source_id=lane.source_id, site=lane.site)
+        parts, _ = count_lanes(
+            now, stopped=stopped_mail(now), source_id=lane.source_id, site=lane.site
+        )
         if not parts:
             self.stdout.write("Nothing waits here.")
         for part in parts:
