@@ -244,6 +244,7 @@ TRACKING_TARGET = f"track.{PRODUCT_DOMAIN}"
 FEEDBACK_DOMAIN = f"bounces.{PRODUCT_DOMAIN}"
 SIMULATOR_URL = ENV.simulator_url
 DELIVERY_CONCURRENCY = ENV.delivery_concurrency
+DKIM_SIGN_TOGETHER = ENV.dkim_sign_together
 DELIVERY_SLICE_SECONDS = ENV.delivery_slice_seconds
 # Longer than a slice with its grace: a lease that ends under its worker's hands doubles messages.
 DELIVERY_LEASE_SECONDS = ENV.delivery_lease_seconds

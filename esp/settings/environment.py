@@ -47,6 +47,7 @@ class Environment:
     product_domain: str
     simulator_url: str
     delivery_concurrency: int
+    dkim_sign_together: bool
     proxy_hops: int
     api_rate: int
     send_rate: int
@@ -170,6 +171,7 @@ def _read(env: Env) -> Environment:
         product_domain=product_domain,
         simulator_url=env.str("SIMULATOR_URL", ""),
         delivery_concurrency=env.int("DELIVERY_CONCURRENCY", 40),
+        dkim_sign_together=env.bool("DKIM_SIGN_TOGETHER", True),
         proxy_hops=env.int(
             "PROXY_HOPS", int(site_url.startswith("https://")), validate=validate.Range(min=0)
         ),

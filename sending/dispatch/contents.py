@@ -29,7 +29,8 @@ from sending.content.outgoing import Addressed, Outgoing, Stationery
 from sending.content.types import CompiledContent, RenderContext
 from sending.dispatch.claims import Job
 from sending.engine import ports, verp
-from sending.engine.dkim.plan import SigningPlan
+from sending.engine.dkim.gathering import Signatory
+from sending.engine.dkim.plan import SigningPlan, Wanted
 from sending.engine.dkim.signing import SIGNED_HEADERS, Algorithm, Signer
 from sending.engine.smtp.wire import WireBytes
 from sending.messages.models import MessageContent, Stream
@@ -271,8 +272,14 @@ def _parsed(recipient: str) -> Address:
     return parse_address(recipient, allow_display=False, allow_smtputf8=True)
 
 
-def build_data(job: Job, content: ReadyContent) -> bytes:
-    """Return the signed message of `job`.
+async def build_data(job: Job, content: ReadyContent, signatory: Signatory) -> bytes:
+    """Return the signed message of `job` (see `unsigned_data`)."""
+    wanted, message = unsigned_data(job, content)
+    return WireBytes(await signatory.fields(wanted) + message)
+
+
+def unsigned_data(job: Job, content: ReadyContent) -> tuple[Wanted, bytes]:
+    """Return the message of `job`, and the signatures that go before it.
 
     The Message-ID and the Date are the same for every try, so that a receiver that got the message
     twice after a crash can tell. Raises ContentError or InvalidInput for content that fails.
@@ -294,8 +301,8 @@ def build_data(job: Job, content: ReadyContent) -> bytes:
     )
     context = render_context(job, content, url, unsubscribe_url)
     written = paper.outgoing.write(context, addressed)
-    signature = paper.plan.sign(written.lines, written.body, timestamp=seconds)
-    return WireBytes(signature + paper.outgoing.assembled(written))
+    wanted = paper.plan.prepare(written.lines, written.body, timestamp=seconds)
+    return wanted, paper.outgoing.assembled(written)
 
 
 def _unsubscribe_mail(job: Job, content: ReadyContent, name: str) -> str:

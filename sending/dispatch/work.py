@@ -29,6 +29,8 @@ from sending.dispatch.turns import Ready, ready_batches
 from sending.dispatch.walks import Walks
 from sending.dispatch.ways import Ways, held_for_source
 from sending.engine import ports
+from sending.engine.dkim.gathering import Signatory
+from sending.engine.dkim.multibuffer import available
 from sending.engine.recorder import Result
 from sending.engine.runner import Avoid, NotReady
 from sending.routes.services.results import note_results
@@ -67,6 +69,7 @@ class DeliveryWork:
         self._name = name
         self._clock = clock
         self._contents = ContentCache()
+        self._signatory = Signatory(available() if settings.DKIM_SIGN_TOGETHER else None)
         self._loading: dict[uuid.UUID, asyncio.Task[ReadyContent]] = {}
         self._schedule = schedule_for(stream)
         self._lease_time = dt.timedelta(seconds=settings.DELIVERY_LEASE_SECONDS)
@@ -229,7 +232,7 @@ class DeliveryWork:
             tenant=str(job.tenant_id),
             batch=str(job.batch_id),
             ways=ways,
-            make=partial(build_data, job, content),
+            make=partial(build_data, job, content, self._signatory),
             job=job,
         )
 

@@ -60,11 +60,11 @@ class _Errand:
         """Whether any of the content may have left the house."""
         return self.is_carried or (self._letter is not None and self._letter.is_leaving)
 
-    def letter(self) -> Letter:
+    async def letter(self) -> Letter:
         """Return envelope and bytes; raises _Unmade for content that cannot be sent."""
         if self._letter is None:
             try:
-                data = self.order.make()
+                data = await self.order.make()
             except Exception as error:  # whatever a tenant's content does
                 raise _Unmade(str(error) or type(error).__name__) from error
             self._letter = Letter(self.mail, self.rcpt, data)
@@ -240,7 +240,7 @@ class Deliverer:
 
     async def _send(self, permit: Permit, way: Way, origin: Origin, errand: _Errand) -> Outcome:
         if way.carrier is not None:
-            data = errand.letter().data
+            data = (await errand.letter()).data
             errand.is_carried = True
             outcome = await way.carrier.carry(errand.order, data)
             errand.is_carried = not may_go_on(outcome, way)
@@ -269,7 +269,7 @@ class Deliverer:
         self, session: Session, errand: _Errand, key: Key, permit: Permit
     ) -> Outcome:
         try:
-            return await send(session, errand.letter())
+            return await send(session, await errand.letter())
         finally:
             if session.chunks_failed:
                 self._connector.remember_failed_chunks(session)

@@ -135,7 +135,7 @@ class Order:
     tenant: str
     batch: str
     ways: tuple[Way, ...]
-    make: Callable[[], bytes] = field(repr=False)
+    make: Callable[[], Awaitable[bytes]] = field(repr=False)
     tls: TlsPolicy = "opportunistic"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import ssl
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,12 +39,15 @@ def order(
     *,
     mail: str = "b.1@news.acme.example",
     data: bytes = BODY,
-    make: Callable[[], bytes] | None = None,
+    make: Callable[[], Awaitable[bytes]] | None = None,
     domain: str | None = None,
     source: Source = SOURCE,
     ways: Sequence[Way] = (),
     tls: TlsPolicy = "opportunistic",
 ) -> Order:
+    async def made() -> bytes:
+        return data
+
     return Order(
         message_id=uuid.uuid4(),
         mail_from=mail,
@@ -53,7 +56,7 @@ def order(
         tenant="acme",
         batch="spring",
         ways=tuple(ways) or (Way(source),),
-        make=make or (lambda: data),
+        make=make or made,
         tls=tls,
     )
 

@@ -105,7 +105,7 @@ async def test_a_way_without_room_leads_to_the_next(world: World) -> None:
 async def test_a_message_that_no_way_has_room_for_is_held_and_not_made(world: World) -> None:
     sink = await world.sink()
 
-    def make() -> bytes:
+    async def make() -> bytes:
         raise AssertionError("made in vain")
 
     throttle = Scripted({
@@ -142,7 +142,7 @@ async def test_a_message_without_any_way_is_held_with_a_reason(world: World) -> 
 async def test_content_that_cannot_be_made_bounces_and_keeps_the_connection(world: World) -> None:
     sink = await world.sink()
 
-    def make() -> bytes:
+    async def make() -> bytes:
         raise ZeroDivisionError("division by zero in the template")
 
     throttle = Scripted()
@@ -160,7 +160,7 @@ async def test_a_source_address_that_is_gone_leads_to_the_next_way(world: World)
     sink = await world.sink()
     made: list[int] = []
 
-    def make() -> bytes:
+    async def make() -> bytes:
         made.append(1)
         return b"Subject: x\r\n\r\nx\r\n"
 

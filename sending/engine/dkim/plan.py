@@ -37,6 +37,24 @@ class _Template:
     canonical: tuple[bytes, bytes, bytes]
 
 
+@dataclass(slots=True)
+class Wanted:
+    """The signatures of one message, still to be made: of which bytes, and by whom."""
+
+    inputs: Sequence[tuple[Signer, bytes]]
+    _fields: Sequence[str]
+
+    def signed(self) -> bytes:
+        """Return the DKIM-Signature fields, each signature made by itself."""
+        return self.fields([signer.signature(data) for signer, data in self.inputs])
+
+    def fields(self, values: Sequence[bytes]) -> bytes:
+        """Return the DKIM-Signature fields with the raw signatures of `inputs` in them."""
+        coded = [folded(b2a_base64(value, newline=False).decode()) for value in values]
+        pairs = zip(self._fields, coded, strict=True)
+        return "".join([f"{field}{value}\r\n" for field, value in pairs]).encode("ascii")
+
+
 class SigningPlan:
     """Signs messages that have the fields `fixed` and one field of each name in `own`."""
 
@@ -71,29 +89,31 @@ class SigningPlan:
         self._templates = tuple(_template(signer, names) for signer in signers)
 
     def sign(self, own: Sequence[str], body: bytes, *, timestamp: int) -> bytes:
-        """Return one DKIM-Signature field per signer, each with its CRLF.
+        """Return one DKIM-Signature field per signer, each with its CRLF (see `prepare`)."""
+        return self.prepare(own, body, timestamp=timestamp).signed()
+
+    def prepare(self, own: Sequence[str], body: bytes, *, timestamp: int) -> Wanted:
+        """Return what is to be signed, and what the signatures go into.
 
         `own` are the lines of the fields that the plan was told of (folded, without final CRLF),
         `body` has CRLF line ends and nothing that relaxed canonicalization would change but empty
         lines at its end. `timestamp` is in Unix seconds.
         """
         if not self._templates:
-            return b""
+            return Wanted((), ())
         if body.endswith(b"\r\n\r\n") or len(body) < 3:
             body = canonical_body(body)
         body_hash = b2a_base64(hashlib.sha256(body).digest(), newline=False)
         signed = self._fixed + self._canonical(own)
         time, coded = b"%d" % timestamp, body_hash.decode()
-        written = []
+        inputs, fields = [], []
         for template in self._templates:
             start, middle, end = template.canonical
-            value = template.signer.signature(
-                b"".join((signed, start, time, middle, body_hash, end))
-            )
+            data = b"".join((signed, start, time, middle, body_hash, end))
+            inputs.append((template.signer, data))
             first, second, third = template.wire
-            signature = folded(b2a_base64(value, newline=False).decode())
-            written.append(f"{first}{timestamp}{second}{coded}{third}{signature}\r\n")
-        return "".join(written).encode("ascii")
+            fields.append(f"{first}{timestamp}{second}{coded}{third}")
+        return Wanted(inputs, fields)
 
     def _canonical(self, own: Sequence[str]) -> bytes:
         pieces = []

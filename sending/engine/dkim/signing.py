@@ -16,6 +16,7 @@ from typing import Literal
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 
+from sending.engine.dkim import multibuffer
 from sending.engine.smtp.wire import with_crlf
 
 Algorithm = Literal["rsa-sha256", "ed25519-sha256"]
@@ -73,6 +74,8 @@ class Signer:
         self.algorithm: Algorithm = algorithm
         # Chosen once: the key classes are abstract, and asking for an instance of one is dear.
         self._sign = _signing(private_key)
+        self.together = _together(private_key)
+        """The key, where several signatures can be made at once with it."""
 
     def signature(self, data: bytes) -> bytes:
         """Return the raw signature of the canonical header `data`."""
@@ -197,6 +200,15 @@ def _signing(key: PrivateKey) -> Callable[[bytes], bytes]:
     ed25519_sign = key.sign
     # RFC 8463 section 3: Ed25519 signs the SHA-256 of the data.
     return lambda data: ed25519_sign(hashlib.sha256(data).digest())
+
+
+def _together(key: PrivateKey) -> multibuffer.Key | None:
+    if not isinstance(key, rsa.RSAPrivateKey) or multibuffer.available() is None:
+        return None
+    try:
+        return multibuffer.Key(key)
+    except ValueError:
+        return None
 
 
 def _parsed(pem: bytes) -> PrivateKey:

@@ -27,6 +27,7 @@ from django.db import connection
 from esp.lib.ids import decode
 from sending.campaigns.models import Campaign
 from sending.campaigns.preparation import finish_if_sent, prepare_campaign
+from sending.engine.dkim import multibuffer
 from sending.management.bench.people import write_people
 from sending.management.bench.proc import (
     TreePeak,
@@ -134,6 +135,7 @@ def bench_delivery(options: Options, say: Callable[[str], None]) -> dict[str, An
         "bench": "delivery",
         "recipients": options.recipients,
         "sign": options.sign,
+        "signs_together": multibuffer.available() is not None and settings.DKIM_SIGN_TOGETHER,
         "workers": options.workers,
         "messages_per_second": rate,
         "signing_limit_per_second": round(limit),

@@ -25,6 +25,7 @@ from sending.content.compiler import compile_content
 from sending.content.types import ContentSource
 from sending.dispatch import contents
 from sending.dispatch.claims import Job
+from sending.engine.dkim import multibuffer
 from sending.management.bench import letter
 from sending.management.bench.people import people
 from sending.management.bench.proc import describe_machine
@@ -44,22 +45,30 @@ def bench_bytes(*, messages: int) -> dict[str, Any]:
     jobs = [_job(row) for row in people(min(messages, 5000))]
     keys = _keys()
     plain = _ready(())
-    make = _cost(partial(contents.build_data, content=plain), jobs, messages)
+    make = _cost(partial(_whole, content=plain), jobs, messages)
     costs = {
         "make": make,
         "envelope": _cost(partial(contents.envelope_of, content=plain), jobs, messages),
     }
     for name, some in (("rsa", keys[:1]), ("ed25519", keys[1:]), ("both", keys)):
-        signed = _cost(partial(contents.build_data, content=_ready(some)), jobs, messages)
+        signed = _cost(partial(_whole, content=_ready(some)), jobs, messages)
         costs[f"sign_{name}"] = {key: round(signed[key] - make[key], 4) for key in make}
     costs["rsa_operation"] = _bare_rsa(jobs, messages)
+    library = multibuffer.available()
+    if library is not None:
+        costs["rsa_of_eight"] = _bare_rsa_of_eight(library, jobs, messages)
     return {
         "bench": "bytes",
         "machine": describe_machine(),
         "messages": messages,
-        "bytes_per_message": len(contents.build_data(jobs[0], _ready(keys[:1]))),
+        "bytes_per_message": len(_whole(jobs[0], _ready(keys[:1]))),
         "cpu_ms_per_message": costs,
     }
+
+
+def _whole(job: Job, content: contents.ReadyContent) -> bytes:
+    wanted, message = contents.unsigned_data(job, content)
+    return wanted.signed() + message
 
 
 def _cost(work: Callable[[Job], object], jobs: Sequence[Job], messages: int) -> dict[str, float]:
@@ -80,6 +89,15 @@ def _bare_rsa(jobs: Sequence[Job], messages: int) -> dict[str, float]:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     scheme, digest, data = padding.PKCS1v15(), hashes.SHA256(), bytes(1200)
     return _cost(lambda _: key.sign(data, scheme, digest), jobs, messages)
+
+
+def _bare_rsa_of_eight(
+    library: multibuffer.MultiBuffer, jobs: Sequence[Job], messages: int
+) -> dict[str, float]:
+    key = multibuffer.Key(rsa.generate_private_key(public_exponent=65537, key_size=2048))
+    wanted = [(key, bytes(1200))] * multibuffer.LANES
+    cost = _cost(lambda _: library.signatures(wanted), jobs, messages // multibuffer.LANES)
+    return {name: round(value / multibuffer.LANES, 4) for name, value in cost.items()}
 
 
 def _job(row: dict[str, Any]) -> Job:

@@ -55,6 +55,9 @@ JVBERi0=\r
 
 
 def order(*ways: Way, rcpt: str = "bob@bigmail.test", data: bytes = LETTER) -> Order:
+    async def made() -> bytes:
+        return data
+
     return Order(
         message_id=uuid.UUID(int=7),
         mail_from="b.1.2@b.acme.example",
@@ -63,7 +66,7 @@ def order(*ways: Way, rcpt: str = "bob@bigmail.test", data: bytes = LETTER) -> O
         tenant="acme",
         batch="spring",
         ways=ways or (Way(SOURCE),),
-        make=lambda: data,
+        make=made,
     )
 
 
