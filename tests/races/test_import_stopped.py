@@ -23,7 +23,7 @@ from tests.races import processes
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-_ROWS = 20_000
+_ROWS = 8_000
 # In batches so small that there are many places to stop at.
 _SMALL_BATCHES = """
 import django
