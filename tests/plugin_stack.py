@@ -9,6 +9,7 @@ MAILWRIGHT_TEST_SERVERS=external and the addresses (OWNER_DATABASE_URL, ..., RED
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import secrets
 import shutil
@@ -139,6 +140,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if of_browser and not os.environ.get("CI") and find_chromium() is None:
         for item in of_browser:
             item.add_marker(pytest.mark.skip(reason="no Chromium on this machine"))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Let the collector of garbage pass over what stays to the end: modules and the tests."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
