@@ -60,6 +60,7 @@ class Clocks:
         _swap(Outgoing, "assembled", lambda f: self.timed("mime", f))
         _swap(SigningPlan, "prepare", lambda f: self.timed("sign", f))
         _swap(Wanted, "fields", lambda f: self.timed("sign", f))
+        _swap(Signatory, "_ask", lambda f: self.timed("sign", f))
         _swap(Signatory, "sign", lambda f: self.timed("gathered", f))
         _swap(work, "build_data", lambda f: self.timed_coroutine("envelope", f))
         _swap(work.DeliveryWork, "_claim", lambda f: self.timed("claim", f))
