@@ -9,9 +9,10 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from sending.engine.dkim import multibuffer
+from sending.engine.dkim import loading, multibuffer
 from sending.engine.dkim.loading import release
 from sending.engine.dkim.multibuffer import LANES, Key, MultiBuffer
+from sending.engine.dkim.signing import Signer
 
 KEYS = {
     bits: [rsa.generate_private_key(public_exponent=65537, key_size=bits) for _ in range(3)]
@@ -58,6 +59,25 @@ def test_a_signature_that_its_public_key_does_not_prove_is_none(library: MultiBu
 def test_other_kinds_of_keys_are_refused(exponent: int, bits: int) -> None:
     with pytest.raises(ValueError, match="several signatures"):
         Key(rsa.generate_private_key(public_exponent=exponent, key_size=bits))
+
+
+@pytest.mark.parametrize(
+    ("wheel", "words"), [("no-such-wheel", "not installed"), ("dkimpy", "has no libcrypto_mb.so")]
+)
+def test_where_there_is_no_library_nothing_is_signed_together(
+    monkeypatch: pytest.MonkeyPatch, wheel: str, words: str
+) -> None:
+    monkeypatch.setattr(loading, "WHEEL", wheel)
+    with pytest.raises(loading.Unavailable, match=words):
+        loading.load()
+    multibuffer.available.cache_clear()
+    try:
+        assert multibuffer.available() is None
+        signer = Signer("acme.example", "r1", "rsa-sha256", KEYS[2048][0])
+        assert signer.together is None
+        assert signer.signature(b"x") == by_openssl(KEYS[2048][0], b"x")
+    finally:
+        multibuffer.available.cache_clear()
 
 
 def elf(*names: bytes) -> bytearray:
