@@ -189,6 +189,21 @@ def test_known_contacts_follow_the_policy(cast: Cast, policy: str, name: str) ->
     assert (totals["new"], totals["known"]) == (0, 1)
 
 
+def test_a_known_contact_keeps_what_the_file_does_not_say(cast: Cast) -> None:
+    job = upload(cast, b"email,city\na@b.test,Oslo\nc@d.test,Rome\ne@f.test,\n")
+    run(cast, settle(cast, job, targets=["email", "new:text"]))
+    key = AttributeDefinition.unscoped.get().key
+    known = dict(Contact.unscoped.values_list("email_norm", "pk"))
+    Contact.unscoped.update(first_name="Old", attributes={key: "Oslo", "plan": "gold"})
+    job = upload(cast, b"email,city\na@b.test,Oslo\nc@d.test,Bonn\ne@f.test,\n")
+    totals = run(cast, settle(cast, job))
+    assert (totals["new"], totals["known"], totals["updated"]) == (0, 3, 1)
+    assert dict(Contact.unscoped.values_list("email_norm", "pk")) == known
+    changed = Contact.unscoped.get(email_norm="c@d.test")
+    assert changed.attributes == {key: "Bonn", "plan": "gold"}
+    assert (changed.first_name, changed.email) == ("Old", "c@d.test")
+
+
 def test_a_column_becomes_a_typed_attribute(cast: Cast) -> None:
     job = upload(cast, "email,Größe in cm\na@b.test,180\nc@d.test,tall\n".encode())
     job = settle(cast, job, targets=["email", "new:number"])
