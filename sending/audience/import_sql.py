@@ -12,6 +12,8 @@ the list for each staged row (batches of 5,000 took 0.2, 4.6 and 9.5 seconds, th
   the tenant or the list would do, and costs the same where these count as one row.
 - What is written to known contacts finds them by ON CONFLICT, which names its index; there is no
   join in the statement that could be turned round.
+- The session's kept plans are dropped before each batch. The check of a foreign key keeps its plan;
+  made while a table has a page, it reads the whole table for each row, at whatever size.
 
 One id serves as the key of the contact, of the subscription and of its first change: they are keys
 of three tables.
@@ -38,6 +40,7 @@ CREATE TEMPORARY TABLE IF NOT EXISTS import_stage (
 # status, is committed with waiting, and what was committed before it is on disk by then too.
 _SETTINGS: Final = """
 SET LOCAL enable_sort = off; SET LOCAL jit = off; SET LOCAL synchronous_commit = off;
+DISCARD PLANS;
 """
 
 _FOUND: Final = """

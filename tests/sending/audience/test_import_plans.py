@@ -85,3 +85,12 @@ def test_a_batch_reads_its_own_rows_when_tenant_and_list_count_as_one_row(
     _ask(f"ANALYZE {', '.join(_TABLES)}")
     reads = _read_in_batches(chosen, _BATCH)
     assert max(reads) <= 2 * _BATCH, reads
+
+
+def test_the_check_of_a_key_forgets_the_plan_of_a_small_table(chosen: ContactList) -> None:
+    for number in range(10):  # so often, that the session keeps the plan
+        _import(chosen, number, 1)
+        if number == 0:
+            _ask("ANALYZE sending_contact")
+    reads = _read_in_batches(chosen, 10)
+    assert max(reads) <= 2 * _BATCH, reads
