@@ -2,7 +2,7 @@
 
 A worker has some tens of messages under way. What they want signed is gathered while each turn of
 the event loop brings another, at most a vector unit's worth, so that a busy worker signs eight at
-once and a lone receipt waits for one turn of the loop, some microseconds.
+once and a lone receipt waits for two turns of the loop, some microseconds.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Signatory:
 
     def _ask(self, signer: Signer, data: bytes) -> bytes | asyncio.Future[bytes]:
         """Return a signature, or the promise of one that is gathered with others."""
-        key = signer.together
-        if key is None or self._library is None:
+        key = signer.together if self._library is not None else None
+        if key is None:
             return signer.signature(data)
         loop = asyncio.get_running_loop()
         request = _Request(signer, key, data, loop.create_future())

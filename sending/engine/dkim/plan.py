@@ -49,7 +49,10 @@ class Wanted:
         return self.fields([signer.signature(data) for signer, data in self.inputs])
 
     def fields(self, values: Sequence[bytes]) -> bytes:
-        """Return the DKIM-Signature fields with the raw signatures of `inputs` in them."""
+        """Return a DKIM-Signature field per signer, each with its CRLF.
+
+        `values` are the raw signatures of `inputs`, in their order.
+        """
         coded = [folded(b2a_base64(value, newline=False).decode()) for value in values]
         pairs = zip(self._fields, coded, strict=True)
         return "".join([f"{field}{value}\r\n" for field, value in pairs]).encode("ascii")
@@ -87,10 +90,6 @@ class SigningPlan:
         names = [*first, *(name for one in lower for name in counted if name == one)]
         self._fixed = signed_fields(fields, first)
         self._templates = tuple(_template(signer, names) for signer in signers)
-
-    def sign(self, own: Sequence[str], body: bytes, *, timestamp: int) -> bytes:
-        """Return one DKIM-Signature field per signer, each with its CRLF (see `prepare`)."""
-        return self.prepare(own, body, timestamp=timestamp).signed()
 
     def prepare(self, own: Sequence[str], body: bytes, *, timestamp: int) -> Wanted:
         """Return what is to be signed, and what the signatures go into.

@@ -11,12 +11,13 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Literal
 
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 
-from sending.engine.dkim import multibuffer
+from sending.engine.dkim.multibuffer import Key
 from sending.engine.smtp.wire import with_crlf
 
 Algorithm = Literal["rsa-sha256", "ed25519-sha256"]
@@ -74,12 +75,21 @@ class Signer:
         self.algorithm: Algorithm = algorithm
         # Chosen once: the key classes are abstract, and asking for an instance of one is dear.
         self._sign = _signing(private_key)
-        self.together = _together(private_key)
-        """The key, where several signatures can be made at once with it."""
+        self._private_key = private_key
 
     def signature(self, data: bytes) -> bytes:
         """Return the raw signature of the canonical header `data`."""
         return self._sign(data)
+
+    @cached_property
+    def together(self) -> Key | None:
+        """The key as several signatures at once take it, None for one that they do not take."""
+        if not isinstance(self._private_key, rsa.RSAPrivateKey):
+            return None
+        try:
+            return Key(self._private_key)
+        except ValueError:
+            return None
 
 
 def sign(
@@ -200,15 +210,6 @@ def _signing(key: PrivateKey) -> Callable[[bytes], bytes]:
     ed25519_sign = key.sign
     # RFC 8463 section 3: Ed25519 signs the SHA-256 of the data.
     return lambda data: ed25519_sign(hashlib.sha256(data).digest())
-
-
-def _together(key: PrivateKey) -> multibuffer.Key | None:
-    if not isinstance(key, rsa.RSAPrivateKey) or multibuffer.available() is None:
-        return None
-    try:
-        return multibuffer.Key(key)
-    except ValueError:
-        return None
 
 
 def _parsed(pem: bytes) -> PrivateKey:

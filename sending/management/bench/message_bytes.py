@@ -2,7 +2,8 @@
 
 One thread, no database, no network: the benchmark's letter for made-up people, with the process's
 CPU time around the parts. Signing is measured with RSA-2048, RSA and Ed25519, and without a key;
-`rsa` is one bare operation of the library, below which no signature can cost.
+`rsa_operation` is one bare operation of OpenSSL, below which no single signature can cost, and
+`rsa_of_eight` one of eight made at once.
 """
 
 from __future__ import annotations

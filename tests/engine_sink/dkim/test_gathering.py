@@ -20,9 +20,7 @@ BODY = b"Hello.\r\n"
 
 def signer(selector: str, bits: int = 2048) -> Signer:
     key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
-    made = Signer("acme.example", selector, "rsa-sha256", key)
-    made.together = Key(key)  # whatever this processor can
-    return made
+    return Signer("acme.example", selector, "rsa-sha256", key)
 
 
 FIRST, SECOND, SHORT = signer("a"), signer("b"), signer("c", 1024)
@@ -57,7 +55,7 @@ async def sign_all(desk: Signatory, signers: Sequence[Sequence[Signer]]) -> None
     made = await asyncio.gather(
         *(desk.fields(plan.prepare(own, BODY, timestamp=NOW)) for plan, own in pairs)
     )
-    assert made == [plan.sign(own, BODY, timestamp=NOW) for plan, own in pairs]
+    assert made == [plan.prepare(own, BODY, timestamp=NOW).signed() for plan, own in pairs]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +80,7 @@ async def test_a_message_that_comes_a_turn_later_is_waited_for() -> None:
         return await desk.fields(plan.prepare(LINES, BODY, timestamp=NOW))
 
     made = await asyncio.gather(*(after(turns) for turns in range(6)))
-    assert set(made) == {plan.sign(LINES, BODY, timestamp=NOW)}
+    assert set(made) == {plan.prepare(LINES, BODY, timestamp=NOW).signed()}
     assert library.sizes == [6]
 
 
@@ -119,7 +117,7 @@ async def test_a_message_that_was_cut_off_takes_nobody_with_it() -> None:
     tasks[0].cancel()
     made = await asyncio.gather(*tasks, return_exceptions=True)
     assert isinstance(made[0], asyncio.CancelledError)
-    assert set(made[1:]) == {plan.sign(LINES, BODY, timestamp=NOW)}
+    assert set(made[1:]) == {plan.prepare(LINES, BODY, timestamp=NOW).signed()}
     assert library.sizes == [LANES - 2]
 
 
@@ -139,4 +137,4 @@ async def test_a_key_that_fails_costs_its_own_message_alone() -> None:
         return_exceptions=True,
     )
     assert isinstance(made[0], ValueError)
-    assert made[1:] == [plans[1].sign(LINES, BODY, timestamp=NOW)] * WORTH
+    assert made[1:] == [plans[1].prepare(LINES, BODY, timestamp=NOW).signed()] * WORTH

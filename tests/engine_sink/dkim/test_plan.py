@@ -53,7 +53,7 @@ def plan(*signers: object, headers: tuple[str, ...] = SIGNED_HEADERS) -> Signing
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("signers", [(RSA,), (ED,), (RSA, ED)])
 def test_dkimpy_accepts_every_body(body: bytes, signers: tuple[object, ...]) -> None:
-    field = plan(*signers).sign(LINES, body, timestamp=NOW)
+    field = plan(*signers).prepare(LINES, body, timestamp=NOW).signed()
     assert verdicts(field + message(LINES, body), len(signers)) == [True] * len(signers)
 
 
@@ -71,14 +71,16 @@ def test_the_general_signer_signs_the_same(body_lines: list[str], subject: str) 
     body = "".join(f"{line}\r\n" for line in body_lines).encode()
     lines = (LINES[0], f"Subject: {subject}", *LINES[2:])
     # The signer takes names in the order that it is given: with the plan's, all bytes are equal.
-    field = plan(RSA).sign(lines, body, timestamp=NOW)
+    field = plan(RSA).prepare(lines, body, timestamp=NOW).signed()
     names = [name.decode() for name in dict.fromkeys(_tags(field)[b"h"].split(b":"))]
     whole = message(lines, body)
     assert sign(whole, [RSA], headers=names, timestamp=NOW) == field + whole
 
 
 def test_what_was_changed_or_added_is_refused() -> None:
-    whole = plan(RSA, ED).sign(LINES, b"hello\r\n", timestamp=NOW) + message(LINES, b"hello\r\n")
+    whole = plan(RSA, ED).prepare(LINES, b"hello\r\n", timestamp=NOW).signed() + message(
+        LINES, b"hello\r\n"
+    )
     assert verdicts(whole) == [True, True]
     for old, new in (
         (b"hello", b"hallo"),
@@ -95,13 +97,13 @@ def test_what_was_changed_or_added_is_refused() -> None:
 
 
 def test_fields_that_are_not_asked_for_are_not_signed() -> None:
-    field = plan(RSA, headers=("From", "Date")).sign(LINES, b"x\r\n", timestamp=NOW)
+    field = plan(RSA, headers=("From", "Date")).prepare(LINES, b"x\r\n", timestamp=NOW).signed()
     assert _tags(field)[b"h"] == b"from:from:date:date"
     assert dkim.DKIM(field + message(LINES, b"x\r\n")).verify(dnsfunc=txt)
 
 
 def test_without_a_key_there_is_no_field() -> None:
-    assert plan().sign(LINES, b"x\r\n", timestamp=NOW) == b""
+    assert plan().prepare(LINES, b"x\r\n", timestamp=NOW).signed() == b""
 
 
 def test_a_head_that_cannot_be_signed_is_refused_beforehand() -> None:
@@ -112,7 +114,7 @@ def test_a_head_that_cannot_be_signed_is_refused_beforehand() -> None:
 
 
 def test_lines_stay_short_and_the_hash_is_over_canonical_bytes() -> None:
-    field = plan(RSA).sign(LINES, b"x\r\n", timestamp=NOW)
+    field = plan(RSA).prepare(LINES, b"x\r\n", timestamp=NOW).signed()
     assert max(map(len, field.split(b"\r\n"))) <= 78
     assert [name for name, _ in canonical_fields(field.strip())] == ["dkim-signature"]
     assert canonical_body(BODIES[6]) == BODIES[6]
