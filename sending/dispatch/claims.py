@@ -107,17 +107,17 @@ def claim(
     ready = ready_batches(stream, now, node=node) if ready is None else ready
     taker = Taker(worker, node, now, now + lease, Closed(avoid, full), walks or Walks())
     with connection.wrap_database_errors:
-        return _jobs(taker.take(ready, limit, frozenset(avoid_batches), rng))
+        return jobs_of(taker.take(ready, limit, frozenset(avoid_batches), rng))
 
 
 def jobs_for(message_ids: Collection[uuid.UUID]) -> list[Job]:
     """Return the jobs of those messages that still wait, whoever holds them; nothing is leased."""
     with connection.wrap_database_errors:
         cursor = raw_cursor().execute(_WAITING, {"ids": uuids(message_ids)})
-        return _jobs(cursor.fetchall())
+        return jobs_of(cursor.fetchall())
 
 
-def _jobs(leases: Sequence[Lease]) -> list[Job]:
+def jobs_of(leases: Sequence[Lease]) -> list[Job]:
     """Return the jobs of `leases` in their order; a message that is gone or final has none."""
     if not leases:
         return []

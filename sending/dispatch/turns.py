@@ -12,11 +12,13 @@ import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from django.db import connection
 
 # Batches that are asked in one claim; with more, chance decides and the next claim serves others.
 MOST = 64
+_NO_TIME = dt.timedelta(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ FROM sending_batch batch
 JOIN tenants_tenant tenant ON tenant.id = batch.tenant_id AND tenant.status = 'active'
 CROSS JOIN LATERAL (
     (SELECT FROM sending_queueentry entry
-     WHERE entry.batch_id = batch.id AND entry.due_at <= %(now)s ORDER BY entry.due_at LIMIT 1)
+     WHERE entry.batch_id = batch.id AND entry.due_at <= %(due)s ORDER BY entry.due_at LIMIT 1)
     UNION ALL
     (SELECT FROM sending_queueentry entry
      WHERE entry.batch_id = batch.id AND {passed} ORDER BY entry.passed_to LIMIT 1)
@@ -61,14 +63,17 @@ _READY_ANYWHERE = _READY.format(passed=_PASSED)
 _READY_HERE = _READY.format(passed=f"entry.passed_to = %(node)s AND {_PASSED}")
 
 
-def ready_batches(stream: str, now: dt.datetime, *, node: str = "") -> list[Ready]:
-    """Return the batches of `stream` that have due mail, without held and paused ones.
+def ready_batches(
+    stream: str, now: dt.datetime, *, node: str = "", ahead: dt.timedelta = _NO_TIME
+) -> list[Ready]:
+    """Return the batches of `stream` that have mail due `ahead` from now, unless held or paused.
 
     Also those with mail that was passed on to `node`, or to any node.
     """
     with connection.cursor() as cursor:
         statement = _READY_HERE if node else _READY_ANYWHERE
-        cursor.execute(statement, {"stream": stream, "now": now, "node": node})
+        params: dict[str, Any] = {"stream": stream, "now": now, "due": now + ahead, "node": node}
+        cursor.execute(statement, params)
         return [Ready(*row) for row in cursor.fetchall()]
 
 

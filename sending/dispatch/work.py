@@ -22,6 +22,7 @@ from esp.lib.clock import SystemClock
 from sending.dispatch import results
 from sending.dispatch.claims import Job, claim, give_back, jobs_for, keep, leave
 from sending.dispatch.contents import ContentCache, ReadyContent, build_data, envelope_of
+from sending.dispatch.early import claim_early
 from sending.dispatch.journal import Journal, abandoned, kept_anywhere
 from sending.dispatch.metrics import DeliveryMetrics
 from sending.dispatch.passing import JobOrder, Passing
@@ -79,11 +80,12 @@ class DeliveryWork:
         self._walks = Walks()
         self._ready: list[Ready] = []
         self._ready_at = -_READY_SECONDS
+        self.is_expecting = False
         self._listener = Listener(stream)
         self.metrics = DeliveryMetrics()
-        self.witness: Witness | None = (
-            None  # sees each way that was tried, once there is a throttle
-        )
+        # From when there is a throttle on: who sees each way that was tried, and where is room now.
+        self.witness: Witness | None = None
+        self.places: Callable[[], Mapping[ports.Lane, int]] = dict
 
     async def in_database(self, work: Callable[[], T]) -> T:
         """Run `work` in the thread that has the connection."""
@@ -97,17 +99,20 @@ class DeliveryWork:
         """Lease due messages; those that must not leave any more are ended here."""
         end = self._clock.monotonic() + _LOOK_SECONDS
         while True:
-            jobs = await self.in_database(lambda: self._claim(limit, avoid))
+            places = self.places()
+            jobs = await self.in_database(partial(self._claim, limit, avoid, places))
             if jobs or not self._walks.is_under_way or self._clock.monotonic() >= end:
                 return jobs
 
-    def _claim(self, limit: int, avoid: Avoid) -> list[Job]:
+    def _claim(self, limit: int, avoid: Avoid, places: Mapping[ports.Lane, int]) -> list[Job]:
         self._finish_for_the_dead()
-        self._walks.is_under_way = False
+        self._walks.is_under_way = self.is_expecting = False
         if claims_paused_by():
             return []  # tries would be burnt for a cause that lies with us
         now = self._clock.now()
         jobs = self._lease(limit, avoid, now)
+        if not jobs and not self._walks.is_under_way:
+            jobs, self.is_expecting = self._lease_early(limit, avoid, now, places)
         jobs = self._without_delivered(jobs)
         jobs = self._without_ended(jobs, now)
         return self._with_ways(jobs, now)
@@ -138,6 +143,21 @@ class DeliveryWork:
             avoid_batches=self._ways.avoided(),
             ready=ready,
             walks=self._walks,
+        )
+
+    def _lease_early(
+        self, limit: int, avoid: Avoid, now: dt.datetime, places: Mapping[ports.Lane, int]
+    ) -> tuple[list[Job], bool]:
+        """Claim what waits for its turn where there is room: nothing else is due."""
+        return claim_early(
+            stream=self._stream,
+            limit=limit,
+            worker=self._name,
+            now=now,
+            lease=self._lease_time,
+            places=places,
+            avoid=avoid.destinations,
+            avoid_batches=self._ways.avoided(),
         )
 
     def _without_ended(self, jobs: list[Job], now: dt.datetime) -> list[Job]:

@@ -173,6 +173,7 @@ class DeliveryWorker:
             in_database = self._work.in_database
             self._throttle = shared_throttle(self.name, self._clock, in_database)
             self._work.witness = Witness(self._throttle)
+            self._work.places = self._throttle.places
             self._deliverer = make_deliverer(
                 mx=mx_settings(self._own),
                 throttle=self._work.witness,

@@ -153,6 +153,8 @@ class _Slice(Generic[J]):
         return not self._running and not self._lineup.ready
 
     def _has_lingered(self) -> bool:
+        if getattr(self._work, "is_expecting", False):
+            return False
         since = self._dry_since if self._dry_since is not None else self._clock.monotonic()
         return self._clock.monotonic() - since >= self._settings.linger_seconds
 

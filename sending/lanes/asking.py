@@ -89,6 +89,7 @@ class Asker:
     def miss(self, meter: Meter, now: float) -> None:
         """Note that somebody found no room, and ask for more soon."""
         meter.refused += 1
+        meter.refused_at = now
         if not meter.is_listed:
             self.enlist(meter)
         if meter.refused == 1 and now - meter.asked_at > _HASTE_SECONDS:

@@ -19,6 +19,10 @@ from sending.lanes.types import Closed, LaneCount, Quota
 
 # An idle session is kept for 5 s; a little less is counted on.
 _IDLE_SECONDS = 4.5
+# What says that Valkey was not asked for anything, or gave nothing; it is worth another question
+# after some time.
+_TO_ASK = frozenset({"cold", "connections", "asking"})
+_ASK_AGAIN_SECONDS = 0.75
 
 
 class Spread:
@@ -124,8 +128,24 @@ class LaneShare:
         if now < self._next_at:
             return "slowed"
         if self.meter.openings < 1.0 and not self._has_idle(now):
-            return "opening"
+            return "asking" if self.meter.may_ask else "opening"
         return ""
+
+    def places(self, now: float) -> int:
+        """Return how many more may go now, nobody being in line for them.
+
+        One, now and then, for a lane that this worker has left to the others: only by asking can it
+        know.
+        """
+        if self.waiters:
+            return 0
+        code = self.block(now)
+        if code:
+            is_left = code in _TO_ASK and not self.meter.in_use
+            return int(is_left and now - self.meter.refused_at > _ASK_AGAIN_SECONDS)
+        share = self.meter.share
+        most = self.allowed if share is None else min(self.allowed, share)
+        return most - self.meter.in_use
 
     def take(self, now: float) -> bool:
         """Count one in; returns whether it goes by a connection that is (believed to be) open."""
@@ -156,7 +176,8 @@ class LaneShare:
     def rate_now(self) -> float:
         """Return how many messages a second may find room here, rather too many than too few."""
         meter = self.meter
-        rate = max(2.0 * meter.per_second, 2.0 * min(self.allowed, meter.share or 1))
+        seen = max(meter.per_second, meter.per_second_now)
+        rate = 2.0 * max(seen, min(self.allowed, meter.share or 1))
         if self.quota.per_second is not None:
             rate = min(rate, self.quota.per_second / meter.workers)
         return max(0.5, rate)

@@ -50,11 +50,13 @@ class Meter:
         self.next_at = -math.inf
         self.gap = 0.0
         self.openings = 0.0
+        self.may_ask = True  # for more openings: the last question got all that it wanted
+        self._wanted_openings = 0
         self._debt, self._opened = 0.0, 0
         self.fresh_until = -math.inf
         self.used = self.refused = self.waiting = 0
         self.used_at = -math.inf
-        self.asked_at = -math.inf
+        self.asked_at = self.refused_at = -math.inf
         self.is_listed = False
         self.seeded = False
         self.short = "rate"  # which limit gave nothing: rate, hour, day
@@ -72,7 +74,9 @@ class Meter:
         self._own: dict[int, tuple[int, int]] = {}
         self._is_alone = False
         self._wall = 0.0
-        self.per_second = 0.0
+        self.per_second = self.per_second_now = (
+            0.0  # over some seconds, and since the last question
+        )
         self._tat = self._open_tat = -math.inf
         self.change(quota)
 
@@ -187,11 +191,14 @@ class Meter:
         since = now - self.asked_at
         if since > 0.05:
             fade = math.exp(-since / _MEASURE_SECONDS)
-            self.per_second = self.per_second * fade + (1.0 - fade) * self.used / since
+            self.per_second_now = self.used / since
+            self.per_second = self.per_second * fade + (1.0 - fade) * self.per_second_now
         self.asked_at = now
         self._spent += self.used
         self.used = self.refused = 0
         quota = self.quota
+        debt = math.ceil(-self._debt)  # paid off by what is asked for as well
+        self._wanted_openings = want + debt if busy else 0
         return Ask(
             key=self.key,
             want=want,
@@ -199,7 +206,7 @@ class Meter:
             messages=messages,
             unspent=unspent,
             expired=expired,
-            openings=want if busy else 0,
+            openings=self._wanted_openings,
             unopened=unopened,
             connections=quota.connections,
             per_second=quota.per_second,
@@ -238,6 +245,7 @@ class Meter:
         self.share = None if limit is None else min(limit, grant.connections or 0)
         self.workers = grant.workers
         self.fresh_until = now + seconds
+        self.may_ask = grant.openings is None or grant.openings >= self._wanted_openings
         # Connections that were not foreseen are paid off first.
         self.openings = (
             math.inf if grant.openings is None else self._debt + grant.openings - self._opened

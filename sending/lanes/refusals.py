@@ -21,6 +21,8 @@ SOON_MOST_SECONDS = 10.0
 # A paused lane is looked at again after this; its resumption does not wait for it.
 PAUSED_SECONDS = 300.0
 _SOON_SECONDS = 0.5
+# The holds of what waits for a connection of ours, and of what waits for its turn under a rate.
+PLACE, TURN = "connections", "rate"
 # Turns come a little faster than the limit, so that no place stays empty.
 _EAGER = 1.2
 
@@ -101,26 +103,28 @@ class Refuser:
         if code == "connections" and quota.connections is not None:
             rate = share.rate_now()
             text = words.busy(quota.connections, site, source)
-            return _Reason(text, "connections", _SOON_SECONDS, rate)
+            return _Reason(text, PLACE, _SOON_SECONDS, rate)
         if code == "narrowed":
             text = words.narrowed(share.allowed, site, source)
-            return _Reason(text, "connections", _SOON_SECONDS, share.rate_now())
+            return _Reason(text, PLACE, _SOON_SECONDS, share.rate_now())
         if code == "slowed":
             rate = share.adaptive.per_second or 1.0
-            return _Reason(words.learning(site, source), "rate", 1.0 / rate, rate)
+            return _Reason(words.learning(site, source), TURN, 1.0 / rate, rate)
         if code == "opening":
             per_minute = quota.connections_per_minute or 1
             text = words.opening(per_minute, site, source)
-            return _Reason(text, "rate", 1.0, share.rate_now())
+            return _Reason(text, TURN, 1.0, share.rate_now())
+        if code == "asking":
+            return _Reason(words.asking(site, source), PLACE, _SOON_SECONDS, share.rate_now())
         if code == "cold":
-            return _Reason(f"{site}: the limits are being asked for.", "rate", 1.0, 20.0)
+            return _Reason(f"{site}: the limits are being asked for.", TURN, 1.0, 20.0)
         target = words.lane_target(source, site)
         is_capped = share.cap is not None and meter.quota.per_day == share.cap
         if is_capped and meter.short == "day" and not meter.is_over(self._now()):
             assert share.cap is not None
             text, seconds = words.cap(share.cap, target, self._clock.now())
             return _Reason(text, "cap", seconds, share.cap / 86400 / meter.workers, MOST_SECONDS)
-        return self._of_rate(meter, target, "rate")
+        return self._of_rate(meter, target, TURN)
 
     def _of_scope(self, code: str, meter: Meter) -> _Reason:
         hold = f"{meter.kind}-rate"

@@ -11,7 +11,7 @@ import datetime as dt
 from collections.abc import Callable
 
 from esp.lib.clock import Clock, SystemClock
-from sending.engine.ports import Demand, Outcome, Permit, Refusal
+from sending.engine.ports import Demand, Lane, Outcome, Permit, Refusal
 from sending.engine.shaping.adaptive import Tuning
 from sending.engine.shaping.limits import Reaction
 from sending.engine.shaping.policy import Shaping
@@ -143,6 +143,15 @@ class SharedThrottle:
             found = self._shaping.reactions_to(outcome, share.lane.site)
             for reaction in self._reactions.due(found, permit.demand, outcome, now=now):
                 self._carry_out(reaction, permit.demand, outcome)
+
+    def places(self) -> dict[Lane, int]:
+        """Return how many more messages may go now by each lane that has room. Call it on the loop.
+
+        Of lanes that sent lately: of others nobody here knows.
+        """
+        now = self._monotonic()
+        found = {share.lane: share.places(now) for share in self._book}
+        return {lane: places for lane, places in found.items() if places > 0}
 
     # --- for the database's thread -----------------------------------------------------------
 

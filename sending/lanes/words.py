@@ -36,6 +36,11 @@ def opening(per_minute: int, site: str, source: str) -> str:
     )
 
 
+def asking(site: str, source: str) -> str:
+    """Say that a worker asks the others for one connection more."""
+    return f"A further connection from {source} to {site} is being asked for."
+
+
 def learning(site: str, source: str) -> str:
     """Say that the rate was cut after complaints and recovers."""
     return f"{site} complained of the rate from {source}: it is slowed and recovers step by step."

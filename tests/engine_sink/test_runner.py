@@ -41,6 +41,7 @@ class Queue:
     unready: frozenset[int] = frozenset()
     record_failures: int = 0
     honours_avoid: bool = True
+    is_expecting: bool = False
 
     async def claim(self, limit: int, avoid: Avoid) -> Sequence[Job]:
         await asyncio.sleep(0)
@@ -632,3 +633,22 @@ async def test_what_has_just_begun_when_a_slice_ends_goes_back_and_is_no_attempt
     )
     assert (summary.cut_off, summary.returned) == (0, 3)
     assert not work.results
+
+
+async def test_a_slice_goes_on_while_something_waits_for_its_turn(world: World) -> None:
+    work = queue(1)
+    work.is_expecting = True  # as the last claim says of what will be due within seconds
+    soon = asyncio.get_running_loop().time() + 0.3
+
+    async def come_due() -> None:
+        await asyncio.sleep(0.3)
+        work.jobs.append(Job(1))
+        work.is_expecting = False
+
+    coming = asyncio.create_task(come_due())
+    await world.sink()
+    summary = await run(work, world.engine())
+    await coming
+    assert asyncio.get_running_loop().time() >= soon
+    assert work.numbers == [0, 1]
+    assert summary.is_idle
