@@ -7,7 +7,7 @@ import functools
 import ipaddress
 import itertools
 import random
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from typing import Literal
 
@@ -172,14 +172,11 @@ class MxResolver:
             return _not_now(name, f"Looking up the address of {name} failed.")
         return _no_mail(name, f"The domain {name} has neither a mail server nor an address.")
 
-    def _ordered(self, hosts: Sequence[MxHost]) -> tuple[MxHost, ...]:
-        """Sort by preference, equals in random order (RFC 5321 section 5.1), and cut the list."""
-        if len(hosts) == 1:
-            return tuple(hosts)
-        unique = {host.name: host for host in sorted(hosts, key=lambda h: -h.preference)}
-        # By name first: which hosts are left, and so the site's name, must not be up to chance.
-        chosen = sorted(unique.values(), key=lambda h: (h.preference, h.name))
-        chosen = chosen[: self._settings.max_hosts]
+    def _ordered(self, hosts: tuple[MxHost, ...]) -> tuple[MxHost, ...]:
+        """Cut the list, and put hosts of the same preference in random order (RFC 5321, 5.1)."""
+        chosen = hosts[: self._settings.max_hosts]
+        if len({host.preference for host in chosen}) == len(chosen):
+            return chosen
         shuffled = self._rng.sample(chosen, len(chosen))
         shuffled.sort(key=lambda host: host.preference)
         return tuple(shuffled)
@@ -250,9 +247,17 @@ def is_public(ip: IpAddress) -> bool:
 
 @functools.lru_cache(maxsize=20_000)
 def _hosts(records: tuple[str, ...]) -> tuple[MxHost, ...]:
-    """Read MX records as `_records` writes them, without the null MX."""
-    parted = [record.partition(" ") for record in records]
-    return tuple(MxHost(target, int(preference)) for preference, _, target in parted if target)
+    """Read MX records as `_records` writes them, without the null MX: each host once, best first.
+
+    Equals by name: which hosts are left, and so the site's name, must not be up to chance.
+    """
+    best: dict[str, int] = {}
+    for record in records:
+        preference, _, target = record.partition(" ")
+        if target:
+            best[target] = min(int(preference), best.get(target, 65_535))
+    ordered = sorted(best.items(), key=lambda pair: (pair[1], pair[0]))
+    return tuple(MxHost(name, preference) for name, preference in ordered)
 
 
 def _records(answer: dns.resolver.Answer) -> tuple[str, ...]:
