@@ -43,6 +43,8 @@ _LOOK_FOR_DEAD_SECONDS = 1.0
 # How long a worker goes by the batches that it has seen; whoever is paused meanwhile is left out
 # at once, who has come gets a turn after this time.
 _READY_SECONDS = 0.3
+# How often a worker with nothing to do looks for what waits for its turn, while there is nothing.
+_EARLY_SECONDS = 0.25
 # How long a claim goes on looking where much waits that must be left out, window by window; between
 # them results are recorded.
 _LOOK_SECONDS = 0.5
@@ -81,6 +83,7 @@ class DeliveryWork:
         self._ready: list[Ready] = []
         self._ready_at = -_READY_SECONDS
         self.is_expecting = False
+        self._early_at = -_EARLY_SECONDS
         self._listener = Listener(stream)
         self.metrics = DeliveryMetrics()
         # From when there is a throttle on: who sees each way that was tried, and where is room now.
@@ -106,13 +109,14 @@ class DeliveryWork:
 
     def _claim(self, limit: int, avoid: Avoid, places: Mapping[ports.Lane, int]) -> list[Job]:
         self._finish_for_the_dead()
-        self._walks.is_under_way = self.is_expecting = False
+        self._walks.is_under_way = False
         if claims_paused_by():
+            self.is_expecting = False
             return []  # tries would be burnt for a cause that lies with us
         now = self._clock.now()
         jobs = self._lease(limit, avoid, now)
         if not jobs and not self._walks.is_under_way:
-            jobs, self.is_expecting = self._lease_early(limit, avoid, now, places)
+            jobs = self._lease_early(limit, avoid, now, places)
         jobs = self._without_delivered(jobs)
         jobs = self._without_ended(jobs, now)
         return self._with_ways(jobs, now)
@@ -147,9 +151,11 @@ class DeliveryWork:
 
     def _lease_early(
         self, limit: int, avoid: Avoid, now: dt.datetime, places: Mapping[ports.Lane, int]
-    ) -> tuple[list[Job], bool]:
+    ) -> list[Job]:
         """Claim what waits for its turn where there is room: nothing else is due."""
-        return claim_early(
+        if self._clock.monotonic() - self._early_at < _EARLY_SECONDS:
+            return []
+        jobs, self.is_expecting = claim_early(
             stream=self._stream,
             limit=limit,
             worker=self._name,
@@ -159,6 +165,9 @@ class DeliveryWork:
             avoid=avoid.destinations,
             avoid_batches=self._ways.avoided(),
         )
+        if not jobs:
+            self._early_at = self._clock.monotonic()
+        return jobs
 
     def _without_ended(self, jobs: list[Job], now: dt.datetime) -> list[Job]:
         """End what must not leave any more, and what is too late."""
