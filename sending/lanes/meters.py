@@ -74,9 +74,8 @@ class Meter:
         self._own: dict[int, tuple[int, int]] = {}
         self._is_alone = False
         self._wall = 0.0
-        self.per_second = self.per_second_now = (
-            0.0  # over some seconds, and since the last question
-        )
+        self.per_second = 0.0  # over some seconds
+        self.per_second_now = 0.0  # between the last two questions
         self._tat = self._open_tat = -math.inf
         self.change(quota)
 
