@@ -121,11 +121,11 @@ class Work(Protocol[J]):
     """What a slice works on; each method may raise, and what then happens stands beside it.
 
     Some more are used where they are there. `is_expecting` says, where nothing is due, that
-    something waits for its turn and will be due within seconds: the slice goes on. `party(job)` returns whose
-    mail a job is: at one destination parties take turns. `async wait_for_work(timeout)` returns as
-    soon as there may be something to claim, or after `timeout` seconds; the runner awaits it
-    instead of asking the database at intervals. `note(result)` is called at once for each result,
-    before it waits for its batch; it must not block.
+    something waits for its turn and will be due within seconds: the slice goes on. `party(job)`
+    returns whose mail a job is: at one destination parties take turns. `async
+    wait_for_work(timeout)` returns as soon as there may be something to claim, or after `timeout`
+    seconds; the runner awaits it instead of asking the database at intervals. `note(result)` is
+    called at once for each result, before it waits for its batch; it must not block.
     """
 
     async def claim(self, limit: int, avoid: Avoid) -> Sequence[J]:
