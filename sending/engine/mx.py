@@ -7,7 +7,7 @@ import functools
 import ipaddress
 import itertools
 import random
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Literal
 
@@ -107,7 +107,10 @@ class MxResolver:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def mx(self, domain: str) -> MxAnswer:
-        """Return the mail servers of `domain` in the order to try (RFC 5321 section 5.1)."""
+        """Return the mail servers of `domain`, at most `max_hosts`, best first.
+
+        Who connects draws among those of the same preference (RFC 5321 section 5.1).
+        """
         try:
             name = ascii_domain(domain)
         except ValueError as error:
@@ -161,7 +164,7 @@ class MxResolver:
             # RFC 7505: a lone MX of "." says that the domain accepts no mail at all. Among other
             # records it is a mistake, and the others are used.
             return _no_mail(name, f"The domain {name} accepts no mail (null MX, RFC 7505).")
-        return MxAnswer(name, self._ordered(hosts), is_secure=found.is_secure)
+        return MxAnswer(name, hosts[: self._settings.max_hosts], is_secure=found.is_secure)
 
     async def _implicit(self, name: str) -> MxAnswer:
         """No MX: the domain's own address is its mail server (RFC 5321 section 5.1)."""
@@ -171,15 +174,6 @@ class MxResolver:
         if any(answer.status == "temporary" for answer in answers):
             return _not_now(name, f"Looking up the address of {name} failed.")
         return _no_mail(name, f"The domain {name} has neither a mail server nor an address.")
-
-    def _ordered(self, hosts: tuple[MxHost, ...]) -> tuple[MxHost, ...]:
-        """Cut the list, and put hosts of the same preference in random order (RFC 5321, 5.1)."""
-        chosen = hosts[: self._settings.max_hosts]
-        if len({host.preference for host in chosen}) == len(chosen):
-            return chosen
-        shuffled = self._rng.sample(chosen, len(chosen))
-        shuffled.sort(key=lambda host: host.preference)
-        return tuple(shuffled)
 
     def _refusal(self, ip: str) -> str:
         if ip in self._settings.own_addresses:
@@ -243,6 +237,15 @@ def is_public(ip: IpAddress) -> bool:
         if ip not in _GLOBAL_UNICAST or ip in _DOCUMENTATION:
             return False
     return ip.is_global and not ip.is_multicast
+
+
+def equals_drawn(hosts: Sequence[MxHost], rng: random.Random) -> Sequence[MxHost]:
+    """Return `hosts`, best first, with those of one preference in random order (RFC 5321, 5.1)."""
+    if len({host.preference for host in hosts}) == len(hosts):
+        return hosts
+    drawn = rng.sample(hosts, len(hosts))
+    drawn.sort(key=lambda host: host.preference)
+    return drawn
 
 
 @functools.lru_cache(maxsize=20_000)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from esp.lib.clock import Clock, SystemClock
 from sending.engine.addresses import command_path
+from sending.engine.destinations import Destination, Destinations, Trail
 from sending.engine.mx import MxResolver, MxSettings
 from sending.engine.ports import (
+    Carrier,
     Demand,
     Kind,
-    Lane,
     MxAnswer,
     Order,
     Outcome,
@@ -30,7 +31,7 @@ from sending.engine.smtp.idle import IdleSessions, Key, PoolSettings
 from sending.engine.smtp.session import Origin, Session, SessionSettings
 from sending.engine.smtp.transaction import Letter, send
 from sending.engine.throttle import LaneLimits, LocalThrottle
-from sending.engine.ways import is_direct, lane_of, may_go_on, ordered_ways
+from sending.engine.ways import is_direct, may_go_on, ordered_ways
 
 # Holds that may end within moments; the others are waited for in the queue.
 _SHORT_HOLDS = ("connections", "rate")
@@ -45,13 +46,12 @@ class _Unmade(Exception):
 class _Errand:
     """An order on its way: what is known of it by now; its bytes are made once, when needed."""
 
-    __slots__ = ("_letter", "answer", "is_carried", "mail", "order", "rcpt")
+    __slots__ = ("_letter", "is_carried", "mail", "order", "rcpt")
 
     def __init__(self, order: Order, mail: str, rcpt: str) -> None:
         self.order = order
         self.mail = mail
         self.rcpt = rcpt
-        self.answer: MxAnswer | None = None
         self.is_carried = False
         self._letter: Letter | None = None
 
@@ -75,7 +75,7 @@ class _Errand:
 class _Held:
     """A way that had no room."""
 
-    way: Way
+    trail: Trail
     demand: Demand
     refusal: Refusal
 
@@ -106,7 +106,7 @@ class Deliverer:
         self._resolver = resolver
         self._throttle = throttle
         self._rng = rng or random.Random()  # noqa: S311 (spreads load, guards nothing)
-        self._site_for = site_for or (lambda answer: answer.site)
+        self._destinations = Destinations(resolver, site_for=site_for, clock=self._clock)
         self._settings = pool or PoolSettings()
         self._errands: dict[int, _Errand] = {}
         self._idle = IdleSessions(self._settings, clock=self._clock)
@@ -116,6 +116,7 @@ class Deliverer:
             clock=self._clock,
             settings=connector or ConnectorSettings(),
             advisor=advisor,
+            rng=self._rng,
         )
 
     @property
@@ -172,31 +173,33 @@ class Deliverer:
 
     async def _look_up(self, errand: _Errand) -> Outcome:
         """Find where the domain's mail goes, if a way needs it, and try the ways."""
-        order = errand.order
-        ways: Sequence[Way] = order.ways
+        ways: Sequence[Way] = errand.order.ways
         if is_direct(ways[0]) if len(ways) == 1 else any(map(is_direct, ways)):
-            answer = await self._resolver.mx(order.domain)
-            if answer.kind is not None:
+            domain = errand.order.domain
+            there = self._destinations.known(domain) or await self._destinations.find(domain)
+            answer = there.answer
+            if answer is not None and answer.kind is not None:
                 # A domain that takes no mail takes none through a relay either; one that cannot be
                 # looked up now may be known there.
                 ways = [way for way in ways if not is_direct(way)]
                 if answer.kind == "bounced" or not ways:
                     return self._local(answer.kind, "mx", answer.classification, answer.text)
-            errand.answer = answer
-        return await self._by_ways(errand, ordered_ways(ways, self._rng))
+        else:
+            there = self._destinations.by_routes()
+        return await self._by_ways(errand, there, ordered_ways(ways, self._rng))
 
-    async def _by_ways(self, errand: _Errand, ways: Sequence[Way]) -> Outcome:
-        site = self._site_for(errand.answer) if errand.answer is not None else ""
+    async def _by_ways(self, errand: _Errand, there: Destination, ways: Sequence[Way]) -> Outcome:
         order = errand.order
         held: list[_Held] = []
         last: Outcome | None = None
         for way in ways:
-            demand = Demand(lane_of(way, site), order.tenant, order.batch, order.domain)
+            trail = there.trail(way)
+            demand = Demand(trail.lane, order.tenant, order.batch, order.domain)
             permit = await self._throttle.acquire(demand, wait_seconds=0)
             if isinstance(permit, Refusal):
-                held.append(_Held(way, demand, permit))
+                held.append(_Held(trail, demand, permit))
                 continue
-            last = await self._under(permit, way, errand)
+            last = await self._under(permit, trail, errand)
             if not may_go_on(last, way):
                 return last
         # A way that had no room is worth more than the failure of one that was not to be had.
@@ -213,24 +216,25 @@ class Deliverer:
         if refusal.hold in _SHORT_HOLDS and refusal.retry_after_seconds <= seconds:
             permit = await self._throttle.acquire(best.demand, wait_seconds=seconds)
             if not isinstance(permit, Refusal):
-                return await self._under(permit, best.way, errand)
+                return await self._under(permit, best.trail, errand)
             refusal = permit
         return self._local(
             "deferred", "throttle", "soft/throttled", refusal.reason,
-            origin=self._origin(best.way, best.demand.lane),
+            origin=best.trail.origin,
             hold=refusal.hold,
             retry_after=refusal.retry_after_seconds,
         )  # fmt: skip
 
-    async def _under(self, permit: Permit, way: Way, errand: _Errand) -> Outcome:
+    async def _under(self, permit: Permit, trail: Trail, errand: _Errand) -> Outcome:
         """Send under `permit`, which is reported to and given back whatever happens."""
-        origin = self._origin(way, permit.lane)
         try:
             try:
-                outcome = await self._send(permit, way, origin, errand)
+                outcome = await self._send(permit, trail, errand)
             except _Unmade as error:
                 text = f"The message could not be made: {error}"[:1000]
-                outcome = self._local("bounced", "render", "block/content", text, origin=origin)
+                outcome = self._local(
+                    "bounced", "render", "block/content", text, origin=trail.origin
+                )
             self._throttle.report(permit, outcome)
         finally:
             self._throttle.release(permit)
@@ -238,32 +242,34 @@ class Deliverer:
 
     # --- sending by one way ----------------------------------------------------------------
 
-    async def _send(self, permit: Permit, way: Way, origin: Origin, errand: _Errand) -> Outcome:
+    async def _send(self, permit: Permit, trail: Trail, errand: _Errand) -> Outcome:
+        way, target = trail.way, trail.target
         if way.carrier is not None:
-            data = (await errand.letter()).data
-            errand.is_carried = True
-            outcome = await way.carrier.carry(errand.order, data)
-            errand.is_carried = not may_go_on(outcome, way)
-            return origin.mark(outcome)
-        target = way.relay or errand.answer
+            return await self._carry(way, way.carrier, trail.origin, errand)
         assert target is not None, "a direct way without an MX answer"
         tls = errand.order.tls
-        name = target if isinstance(target, Relay) else target.site
-        lane = permit.lane
         policy = ""
         if self._advisor is not None and not isinstance(target, Relay):
             policy = await self._advisor.sharing(target)
-        key: Key = (lane.source_id, lane.site, way.route, name, tls, policy)
+        key = trail.key(tls, policy)
         kept = self._idle.take(key)
         if kept is not None:
             outcome = await self._send_on(kept, errand, key, permit)
             if not _is_stale(outcome):
                 return outcome
-        await self._idle.make_room(lane)
-        session = await self._connector.open(target, origin, tls=tls)
+        await self._idle.make_room(trail.lane)
+        session = await self._connector.open(target, trail.origin, tls=tls)
         if isinstance(session, Outcome):
             return session
         return await self._send_on(session, errand, key, permit)
+
+    async def _carry(self, way: Way, carrier: Carrier, origin: Origin, errand: _Errand) -> Outcome:
+        """Hand the message to a provider's API."""
+        data = (await errand.letter()).data
+        errand.is_carried = True
+        outcome = await carrier.carry(errand.order, data)
+        errand.is_carried = not may_go_on(outcome, way)
+        return origin.mark(outcome)
 
     async def _send_on(
         self, session: Session, errand: _Errand, key: Key, permit: Permit
@@ -278,10 +284,6 @@ class Deliverer:
             else:
                 # Under the permit still, so that a lane never has more connections than its limit.
                 await session.quit()
-
-    @staticmethod
-    def _origin(way: Way, lane: Lane) -> Origin:
-        return Origin(way.source, lane, way.route)
 
     def _local(
         self,

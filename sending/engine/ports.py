@@ -210,8 +210,8 @@ class MxHost:
 class MxAnswer:
     """Where a domain's mail goes, or why it cannot go.
 
-    Either `hosts` has at least one entry, in the order to try, or `kind` and `classification` say
-    what to do with mail for this domain. `is_secure`: DNSSEC proves the answer.
+    Either `hosts` has at least one entry, best first, or `kind` and `classification` say what to do
+    with mail for this domain. `is_secure`: DNSSEC proves the answer.
     """
 
     domain: str
@@ -263,7 +263,7 @@ class Resolver(Protocol):
     """DNS as the engine needs it. Neither method raises for what a domain may contain."""
 
     async def mx(self, domain: str) -> MxAnswer:
-        """Return the mail servers of `domain` in the order to try (RFC 5321 section 5.1)."""
+        """Return the mail servers of `domain`, best first."""
 
     async def addresses(self, host: str, *, version: int) -> AddressAnswer:
         """Return the addresses of `host`; `version` is 4 or 6, that of the source address."""
@@ -272,7 +272,7 @@ class Resolver(Protocol):
         """Stop the look-ups under way."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Demand:
     """What asks for room: a message's lane, and the other names that limits hang on."""
 

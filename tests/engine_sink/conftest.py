@@ -97,6 +97,7 @@ class World:
         own_addresses: frozenset[str] = frozenset(),
         throttle: Throttle | None = None,
         hot_seconds: float = 1.0,
+        site: str | None = None,
     ) -> Deliverer:
         if timeouts is None:
             timeouts = QUICK if any(sink.is_slow for sink in self.sinks) else PATIENT
@@ -116,6 +117,7 @@ class World:
             pool=pool,
             clock=SystemClock(),
             rng=random.Random(1),
+            site_for=(lambda _answer: site) if site is not None else None,
         )
         self.deliverers.append(deliverer)
         return deliverer

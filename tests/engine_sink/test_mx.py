@@ -10,7 +10,7 @@ import random
 import pytest
 
 from esp.lib.clock import ManualClock
-from sending.engine.mx import MxResolver, MxSettings, is_public
+from sending.engine.mx import MxResolver, MxSettings, equals_drawn, is_public
 from tests.engine_sink.conftest import World, order
 from tests.engine_sink.dns_sink import DnsSink
 
@@ -34,10 +34,12 @@ async def test_hosts_come_in_order_of_preference(world: World) -> None:
 
 
 async def test_equal_preferences_share_the_load(world: World) -> None:
-    world.dns.mx("acme.test", "10 a.acme.test.", "10 b.acme.test.")
-    lookup = resolver(world.dns)
-    firsts = {(await lookup.mx("acme.test")).hosts[0].name for _ in range(30)}
-    assert firsts == {"a.acme.test", "b.acme.test"}
+    world.dns.mx("acme.test", "10 b.acme.test.", "20 c.acme.test.", "10 a.acme.test.")
+    answer = await resolver(world.dns).mx("acme.test")
+    rng = random.Random(7)
+    drawn = {tuple(host.name for host in equals_drawn(answer.hosts, rng)) for _ in range(30)}
+    a, b, c = (f"{letter}.acme.test" for letter in "abc")
+    assert drawn == {(a, b, c), (b, a, c)}
 
 
 async def test_a_domain_without_mx_is_its_own_mail_server(world: World) -> None:

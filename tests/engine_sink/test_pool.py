@@ -235,8 +235,7 @@ async def test_a_site_can_be_rolled_up_without_mixing_connections(world: World) 
             return await super().acquire(demand, wait_seconds=wait_seconds)
 
     sink = await world.sink()
-    deliverer = world.engine()
-    deliverer._site_for = lambda answer: "bigmail"
+    deliverer = world.engine(site="bigmail")
     deliverer._throttle = Recording(LaneLimits(), clock=deliverer._clock)
     await deliverer.deliver(order())
     assert lanes == [Lane("ip-1", "bigmail")]
@@ -246,8 +245,7 @@ async def test_a_site_can_be_rolled_up_without_mixing_connections(world: World) 
 async def test_waiting_connections_count_in_a_lane_of_many_mx_sets(world: World) -> None:
     sink = await world.sink()
     world.domain("other.test", "127.0.0.2")
-    deliverer = world.engine(limits=LaneLimits(connections=1))
-    deliverer._site_for = lambda answer: "bigmail"
+    deliverer = world.engine(limits=LaneLimits(connections=1), site="bigmail")
     for name in ("bob@plainmail.test", "bob@other.test") * 2:
         assert (await deliverer.deliver(order(name))).kind == "delivered"
     assert (sink.connections, sink.most_open) == (4, 1)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import random
 import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 
 from esp.lib.clock import Clock
 from sending.engine.cache import TtlCache
-from sending.engine.mx import is_public
+from sending.engine.mx import equals_drawn, is_public
 from sending.engine.ports import (
     Address,
     AddressAnswer,
@@ -55,9 +56,11 @@ class Connector:
         clock: Clock,
         settings: ConnectorSettings,
         advisor: TlsAdvisor | None = None,
+        rng: random.Random | None = None,
     ) -> None:
         self._resolver = resolver
         self._advisor = advisor
+        self._rng = rng or random.Random()  # noqa: S311 (spreads load, guards nothing)
         self._session = session
         self._clock = clock
         self._settings = settings
@@ -114,7 +117,7 @@ class Connector:
     async def _resolved(
         self, answer: MxAnswer, version: int
     ) -> AsyncIterator[tuple[MxHost, AddressAnswer]]:
-        for host in answer.hosts:
+        for host in equals_drawn(answer.hosts, self._rng):
             yield host, await self._resolver.addresses(host.name, version=version)
 
     async def _guard(
