@@ -16,6 +16,12 @@ _MAX_DOMAIN_OCTETS = 253
 # local parts with spaces are legal and not worth the risk.
 _UNSAFE = re.compile(r"[\x00-\x20\x7f<>]")
 
+# What nearly every address is: ASCII without anything that needs care, the domain in lower case.
+_PLAIN = re.compile(
+    rf"[!-;=?A-~]{{1,{_MAX_LOCAL_OCTETS}}}@(?=[^@]{{1,{_MAX_DOMAIN_OCTETS}}}\Z)"
+    r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}"
+).fullmatch
+
 
 @lru_cache(maxsize=20_000)
 def ascii_domain(domain: str) -> str:
@@ -45,8 +51,8 @@ def command_path(address: str) -> str:
     The empty address (a bounce's sender) stays empty. Raises ValueError when it cannot stand in a
     command (also as UnicodeEncodeError, for half a surrogate pair).
     """
-    if not address:
-        return ""
+    if not address or _PLAIN(address):
+        return address
     local, separator, domain = address.rpartition("@")
     if not separator or not local:
         raise ValueError("the address has no local part or no domain")

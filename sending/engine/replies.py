@@ -16,9 +16,9 @@ _LEADING_CODE = re.compile(r"^\s*([2-5]\d\d)(?:[ -]|$)")
 MAX_TEXT = 1000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # made for every message; see `ports`
 class Reply:
-    """A server's answer, or with `failure` the reason why there is none.
+    """A server's answer, or with `failure` the reason why there is none; a value.
 
     `code` is within 200..599 when there was an answer. `text` has no code and no enhanced code cut
     off: it is what the server said, on one line, without control characters; `lines` has the lines

@@ -159,8 +159,23 @@ class Session:
             async with asyncio.timeout(1):
                 await self._lost.wait()
 
-    def timed(self, phase: Phase, seconds: float) -> None:
-        """Add to what `phase` has taken since the last outcome."""
+    def timed(self, phases: Sequence[Phase], replies: Sequence[RawReply], start: float) -> None:
+        """Add how long each phase took, since the last outcome, to what it took before.
+
+        From the reply before (the first from `start`) to its own; one without a reply until now.
+        """
+        timings = self._timings
+        for number, phase in enumerate(phases):
+            is_missing = number >= len(replies)
+            end = self.clock.monotonic() if is_missing else replies[number][2]
+            timings[phase] = timings.get(phase, 0.0) + end - start
+            if is_missing:
+                return
+            start = end
+
+    def _took(self, phase: Phase, start: float) -> None:
+        """Add the time from `start` until now to what `phase` took before."""
+        seconds = self.clock.monotonic() - start
         self._timings[phase] = self._timings.get(phase, 0.0) + seconds
 
     def ended(
@@ -228,7 +243,7 @@ class Session:
             why = clean(error.strerror or str(error)) or "the server closed it"
             text = f"The connection failed: {why}"
             failed = Reply(None, text, failure="local" if is_local else "disconnected")
-        self.timed("connect", self.clock.monotonic() - start)
+        self._took("connect", start)
         if is_tls_failure and failed is not None:
             return self.ended("tls", failed, classification="soft/tls-failure")
         if failed is not None:
@@ -264,7 +279,7 @@ class Session:
         if self.features.starttls:
             start = self.clock.monotonic()
             refused = await self._handshake(security)
-            self.timed("tls", self.clock.monotonic() - start)
+            self._took("tls", start)
             if refused is None:
                 security.note(None)
                 return await self._hello()
@@ -344,7 +359,7 @@ class Session:
         return self._finished(phase, await self._channel.exchange(data, (timeout,)), start)
 
     def _finished(self, phase: Phase, replies: Sequence[RawReply], start: float) -> Reply:
-        self.timed(phase, self.clock.monotonic() - start)
+        self._took(phase, start)
         assert self._channel is not None
         return reply_of(replies[0]) if replies else self._channel.explain()
 

@@ -16,6 +16,7 @@ from sending.engine.smtp.channel import Channel, RawReply, reply_of
 from sending.engine.smtp.session import Session
 from sending.engine.smtp.wire import dot_stuffed, with_crlf
 
+_RESET = b"RSET\r\n"
 _UNKNOWN_COMMAND = (500, 501, 502, 503, 504)
 
 
@@ -33,13 +34,24 @@ class Letter:
     is_leaving: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One command, the phase that it belongs to, and how long its reply may take (seconds)."""
+class Commands:
+    """What is said in one go: lines, the phase of each, and how long its reply may take (seconds).
 
-    phase: Phase
-    line: bytes
-    patience: float
+    Three lists rather than a list of values: one of these is made for each message.
+    """
+
+    __slots__ = ("lines", "patience", "phases")
+
+    def __init__(self) -> None:
+        self.phases: list[Phase] = []
+        self.lines: list[bytes] = []
+        self.patience: list[float] = []
+
+    def add(self, phase: Phase, line: bytes, patience: float) -> None:
+        """Say `line` after the others."""
+        self.phases.append(phase)
+        self.lines.append(line)
+        self.patience.append(patience)
 
 
 async def send(session: Session, letter: Letter) -> Outcome:
@@ -67,15 +79,15 @@ async def _transaction(session: Session, letter: Letter) -> Outcome:
     unfit = _unfit(session, letter, content)
     if unfit is not None:
         return unfit
-    steps = _envelope_steps(session, letter, content)
+    commands = _envelope(session, letter, content)
     is_hot = _is_hot(session)
     session.needs_reset = True
     if session.features.pipelining and session.settings.pipelining:
         if is_hot and len(content) <= session.settings.chunk_octets:
-            return await _in_one_chunk(session, channel, steps, content, letter)
-        failed = await _pipelined(session, channel, steps)
+            return await _in_one_chunk(session, channel, commands, content, letter)
+        failed = await _pipelined(session, channel, commands)
     else:
-        failed = await _one_by_one(session, channel, steps)
+        failed = await _one_by_one(session, channel, commands)
     return failed if failed is not None else await _body(session, channel, content, letter)
 
 
@@ -112,7 +124,7 @@ def _is_ascii(letter: Letter) -> bool:
     return letter.mail.isascii() and letter.rcpt.isascii()
 
 
-def _envelope_steps(session: Session, letter: Letter, content: bytes) -> list[Step]:
+def _envelope(session: Session, letter: Letter, content: bytes) -> Commands:
     """Return MAIL and RCPT, with RSET before them where the last transaction did not end."""
     features, timeouts = session.features, session.settings.timeouts
     mail = f"MAIL FROM:<{letter.mail}>"
@@ -124,49 +136,48 @@ def _envelope_steps(session: Session, letter: Letter, content: bytes) -> list[St
         mail += " BODY=8BITMIME"
     if features.smtputf8 and not _is_ascii(letter):
         mail += " SMTPUTF8"
-    steps = [
-        Step("mail", f"{mail}\r\n".encode(), timeouts.mail),
-        Step("rcpt", f"RCPT TO:<{letter.rcpt}>\r\n".encode(), timeouts.rcpt),
-    ]
+    commands = Commands()
     if session.needs_reset:
-        steps.insert(0, Step("mail", b"RSET\r\n", timeouts.reset))
-    return steps
+        commands.add("mail", _RESET, timeouts.reset)
+    commands.add("mail", f"{mail}\r\n".encode(), timeouts.mail)
+    commands.add("rcpt", f"RCPT TO:<{letter.rcpt}>\r\n".encode(), timeouts.rcpt)
+    return commands
 
 
 # --- one by one ------------------------------------------------------------------------------
 
 
-async def _one_by_one(session: Session, channel: Channel, steps: list[Step]) -> Outcome | None:
+async def _one_by_one(session: Session, channel: Channel, commands: Commands) -> Outcome | None:
     """Say one command after the other; stop at the first that is refused."""
-    for step in [*steps, _data_step(session)]:
+    commands.add("data", b"DATA\r\n", session.settings.timeouts.data)
+    for phase, line, patience in zip(
+        commands.phases, commands.lines, commands.patience, strict=True
+    ):
+        one = Commands()
+        one.add(phase, line, patience)
         start = session.clock.monotonic()
-        replies = await channel.exchange(step.line, (step.patience,))
-        _time(session, [step], replies, start)
-        failed = _refusal(session, channel, [step], replies)
+        replies = await channel.exchange(line, one.patience)
+        session.timed(one.phases, replies, start)
+        failed = _refusal(session, channel, one, replies)
         if failed is not None:
             return failed
     return None
 
 
-def _data_step(session: Session) -> Step:
-    return Step("data", b"DATA\r\n", session.settings.timeouts.data)
-
-
 # --- pipelined (RFC 2920) --------------------------------------------------------------------
 
 
-async def _pipelined(session: Session, channel: Channel, steps: list[Step]) -> Outcome | None:
+async def _pipelined(session: Session, channel: Channel, commands: Commands) -> Outcome | None:
     """Say all commands up to DATA in one write; returns None when the content may follow."""
-    steps = [*steps, _data_step(session)]
+    commands.add("data", b"DATA\r\n", session.settings.timeouts.data)
     start = session.clock.monotonic()
     replies = await channel.exchange(
-        b"".join([step.line for step in steps]),
-        [step.patience for step in steps],
-        short=session.settings.timeouts.reset,
+        b"".join(commands.lines), commands.patience, short=session.settings.timeouts.reset
     )
-    _time(session, steps, replies, start)
-    failed = _refusal(session, channel, steps, replies)
-    if failed is not None and len(replies) == len(steps) and 300 <= replies[-1][0] < 400:
+    session.timed(commands.phases, replies, start)
+    failed = _refusal(session, channel, commands, replies)
+    is_ready = len(replies) == len(commands.lines) and 300 <= replies[-1][0] < 400
+    if failed is not None and is_ready:
         await _leave_data(session, channel, replies)
     return failed
 
@@ -191,7 +202,7 @@ async def _leave_data(session: Session, channel: Channel, replies: Sequence[RawR
 
 
 async def _in_one_chunk(
-    session: Session, channel: Channel, steps: list[Step], content: bytes, letter: Letter
+    session: Session, channel: Channel, commands: Commands, content: bytes, letter: Letter
 ) -> Outcome:
     """Say MAIL, RCPT and BDAT with the whole content in one write.
 
@@ -199,22 +210,19 @@ async def _in_one_chunk(
     octets. When replies are missing the message may have been taken, unless one of those that came
     was a refusal.
     """
-    steps = [
-        *steps,
-        Step("body", b"BDAT %d LAST\r\n" % len(content), session.settings.timeouts.body),
-    ]
+    timeouts = session.settings.timeouts
+    commands.add("body", b"BDAT %d LAST\r\n" % len(content), timeouts.body)
     letter.is_leaving = True
     start = session.clock.monotonic()
     replies = await channel.exchange(
-        b"".join([*[step.line for step in steps], content]),
-        [step.patience for step in steps],
-        short=session.settings.timeouts.reset,
+        b"".join([*commands.lines, content]), commands.patience, short=timeouts.reset
     )
-    _time(session, steps, replies, start)
-    if len(replies) == len(steps) and replies[-1][0] < 300 and replies[-2][0] < 300:
+    session.timed(commands.phases, replies, start)
+    is_complete = len(replies) == len(commands.lines)
+    if is_complete and replies[-1][0] < 300 and replies[-2][0] < 300:
         # The server took the message for the recipient, whatever it said to MAIL.
         return _delivered(session, replies[-1])
-    failed = _refusal(session, channel, steps, replies, is_ambiguous=True)
+    failed = _refusal(session, channel, commands, replies, is_ambiguous=True)
     assert failed is not None, "a chunk is delivered or refused"
     if failed.phase == "body" and failed.smtp_code in _UNKNOWN_COMMAND:
         # It offered CHUNKING and knows no BDAT: that says nothing of the message. What it made of
@@ -231,15 +239,16 @@ async def _in_one_chunk(
 
 
 async def _body(session: Session, channel: Channel, content: bytes, letter: Letter) -> Outcome:
-    step = Step("body", b"", session.settings.timeouts.body)
     if not channel.is_usable:
         # A reply to the content that came before it, or a cut: nothing has left yet.
         return session.ended("body", channel.explain())
+    commands = Commands()
+    commands.add("body", dot_stuffed(content), session.settings.timeouts.body)
     letter.is_leaving = True
     start = session.clock.monotonic()
-    replies = await channel.exchange(dot_stuffed(content), (step.patience,))
-    _time(session, [step], replies, start)
-    failed = _refusal(session, channel, [step], replies, is_ambiguous=True)
+    replies = await channel.exchange(commands.lines[0], commands.patience)
+    session.timed(commands.phases, replies, start)
+    failed = _refusal(session, channel, commands, replies, is_ambiguous=True)
     return failed if failed is not None else _delivered(session, replies[0])
 
 
@@ -255,38 +264,26 @@ def _delivered(session: Session, raw: RawReply) -> Outcome:
 def _refusal(
     session: Session,
     channel: Channel,
-    steps: Sequence[Step],
+    commands: Commands,
     replies: Sequence[RawReply],
     *,
     is_ambiguous: bool = False,
 ) -> Outcome | None:
-    """Return the outcome of the first step that was not agreed to, None when all were.
+    """Return the outcome of the first command that was not agreed to, None when all were.
 
     `is_ambiguous`: the content was on its way, so that a missing reply leaves its fate open.
     """
-    for number, step in enumerate(steps):
+    for number, phase in enumerate(commands.phases):
         if number == len(replies):
-            return session.ended(step.phase, channel.explain(), is_ambiguous=is_ambiguous)
+            return session.ended(phase, channel.explain(), is_ambiguous=is_ambiguous)
         code = replies[number][0]
-        if (code == 354) if step.phase == "data" else (code // 100 == 2):
+        if (code == 354) if phase == "data" else (code // 100 == 2):
             continue
-        if step.phase == "data" and code < 400:
+        if phase == "data" and code < 400:
             # The server believes that it is still in command mode (or that we log in): the content
             # would be commands, and what it says to them would pass for the message's reply.
             reply = Reply(None, f"DATA was answered with {code}.", failure="protocol")
             return session.ended("data", reply)
-        kind: Kind | None = "deferred" if step.line.startswith(b"RSET") else None
-        return session.ended(step.phase, reply_of(replies[number]), kind=kind)
+        kind: Kind | None = "deferred" if commands.lines[number] == _RESET else None
+        return session.ended(phase, reply_of(replies[number]), kind=kind)
     return None
-
-
-def _time(
-    session: Session, steps: Sequence[Step], replies: Sequence[RawReply], start: float
-) -> None:
-    """Note how long each phase took: from the reply before to its own, or until now."""
-    for number, step in enumerate(steps):
-        end = replies[number][2] if number < len(replies) else session.clock.monotonic()
-        session.timed(step.phase, end - start)
-        start = end
-        if number >= len(replies):
-            return
