@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esp.lib.ids import decode, encode, from_public, new_id, to_public
+from esp.lib.ids import as_text, decode, encode, from_public, new_id, to_public
 
 
 @given(st.uuids(), st.uuids())
@@ -16,6 +16,11 @@ def test_what_is_encoded_reads_back_and_sorts_the_same(one: uuid.UUID, other: uu
     assert decode(encode(one)) == decode(encode(one).upper()) == one
     assert len(encode(one)) == 26
     assert (encode(one) < encode(other)) == (one < other)
+
+
+@given(st.uuids())
+def test_it_says_an_id_as_python_does(one: uuid.UUID) -> None:
+    assert as_text(one) == as_text(uuid.UUID(int=one.int)) == str(one)
 
 
 def test_the_smallest_and_the_largest() -> None:
