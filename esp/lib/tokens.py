@@ -15,9 +15,10 @@ import hmac
 import struct
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 
 MAC_LENGTH = 16
 _MAX_TOKEN = 4_096
@@ -128,11 +129,26 @@ def _slot(kind: int, link_index: int) -> int:
     return kind - (kind > TrackKind.CLICK) - 1
 
 
-def _track_block(key: bytes, base: bytes, block: int) -> bytes:
+@lru_cache(maxsize=16)
+def _track_hash(key: bytes) -> hashlib.blake2b:
+    """Return the keyed hash that has seen nothing yet, to be copied."""
+    if not 16 <= len(key) <= hashlib.blake2b.MAX_KEY_SIZE:
+        raise ValueError("a token key has 16 to 64 bytes")
+    return hashlib.blake2b(key=key, digest_size=60, person=_TRACK_PERSON)
+
+
+def _base_hash(key: bytes, base: bytes) -> hashlib.blake2b:
+    """Return the hash that all blocks of one message begin with."""
+    found = _track_hash(key).copy()
+    found.update(base)
+    return found
+
+
+def _track_block(base: hashlib.blake2b, block: int) -> bytes:
     """Return the MACs of four slots, 15 bytes each."""
-    return hashlib.blake2b(
-        base + block.to_bytes(2, "big"), key=key, digest_size=60, person=_TRACK_PERSON
-    ).digest()
+    found = base.copy()
+    found.update(block.to_bytes(2, "big"))
+    return found.digest()
 
 
 class TrackTokens:
@@ -146,23 +162,35 @@ class TrackTokens:
     for another kind, link, message or tenant.
     """
 
-    __slots__ = ("_base", "_blocks", "_key", "_start")
+    __slots__ = ("_blocks", "_hash", "_start")
 
     def __init__(self, key: bytes, tenant_id: uuid.UUID, message_id: uuid.UUID) -> None:
-        _check_track_key(key)
-        self._key = key
-        self._base = _TRACK_VERSION + tenant_id.bytes + message_id.bytes
-        self._start = _characters(self._base)
+        base = _TRACK_VERSION + tenant_id.bytes + message_id.bytes
+        self._hash = _base_hash(key, base)
+        self._start = _characters(base)
         self._blocks: dict[int, str] = {}
 
     def pack(self, kind: TrackKind, link_index: int = 0) -> str:
         """Return the 68 characters of a token; it has no end (unsubscribing must work on)."""
         meaning, block, start = _LAYOUTS.get(kind << 16 | link_index) or _layout(kind, link_index)
-        macs = self._blocks.get(block)
-        if macs is None:
-            macs = _characters(_track_block(self._key, self._base, block))
-            self._blocks[block] = macs
+        macs = self._blocks.get(block) or self._macs(block)
         return f"{self._start}{meaning}{macs[start : start + 20]}"
+
+    def clicks(self, before: str) -> Callable[[int], str]:
+        """Return a function with the address of a link by its index: `before` and its token."""
+        click, blocks = TrackKind.CLICK, self._blocks
+        number, begin = click << 16, before + self._start
+
+        def address(index: int) -> str:
+            meaning, block, start = _LAYOUTS.get(number | index) or _layout(click, index)
+            macs = blocks.get(block) or self._macs(block)
+            return f"{begin}{meaning}{macs[start : start + 20]}"
+
+        return address
+
+    def _macs(self, block: int) -> str:
+        macs = self._blocks[block] = _characters(_track_block(self._hash, block))
+        return macs
 
 
 # By kind * 65,536 + index: an enum's own hash takes longer than the token.
@@ -183,11 +211,6 @@ def _layout(kind: TrackKind, link_index: int) -> tuple[str, int, int]:
 def _characters(data: bytes) -> str:
     """Return URL-safe base64 of a multiple of three bytes."""
     return binascii.b2a_base64(data, newline=False).translate(_SAFE).decode("ascii")
-
-
-def _check_track_key(key: bytes) -> None:
-    if not 16 <= len(key) <= hashlib.blake2b.MAX_KEY_SIZE:
-        raise ValueError("a token key has 16 to 64 bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,8 +249,7 @@ def _verify_track(keys: Sequence[bytes], data: bytes, slot: int) -> None:
     block, place = divmod(slot, _PER_BLOCK)
     start = place * _TRACK_MAC
     for key in keys:
-        _check_track_key(key)
-        macs = _track_block(key, data[:_TRACK_BASE], block)
+        macs = _track_block(_base_hash(key, data[:_TRACK_BASE]), block)
         if hmac.compare_digest(macs[start : start + _TRACK_MAC], data[-_TRACK_MAC:]):
             return
     raise BadToken("the token is not ours")

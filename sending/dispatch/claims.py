@@ -23,6 +23,7 @@ from esp.kit.arrays import raw_cursor, uuids
 from sending.dispatch.leases import Closed, Lease, Taker
 from sending.dispatch.turns import Ready, ready_batches
 from sending.dispatch.walks import Walks
+from sending.engine.verp import Addresses
 from sending.messages.filling import addressee, filling
 
 _system_random = random.SystemRandom()
@@ -77,6 +78,7 @@ class Job:
     only_route: str | None = None  # the route of a try whose fate is unknown ("" is direct)
     is_passed: bool = False  # to this node, by one that has no room
     passed_to: str = ""  # the node that may take it next (`dispatch.passing`)
+    addresses: Addresses | None = None  # its own, from the moment that its envelope is made
 
 
 def claim(

@@ -11,7 +11,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 
 from django.conf import settings
 
@@ -84,22 +84,23 @@ class ContentCache:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._kept: OrderedDict[uuid.UUID, ReadyContent] = OrderedDict()
+        # By the number of the id: asked for each message, and a UUID's hash is a call of its own.
+        self._kept: OrderedDict[int, ReadyContent] = OrderedDict()
         # Each single message has a content of its own: who sends is asked once for many of them.
         self._senders: OrderedDict[uuid.UUID, _Sender] = OrderedDict()
 
     def get(self, content_id: uuid.UUID) -> ReadyContent | None:
         """Return a content that was loaded a short while ago, or None."""
-        ready = self._kept.get(content_id)
+        ready = self._kept.get(content_id.int)
         if ready is None or self._clock() - ready.loaded_at > _KEPT_SECONDS:
             return None
-        self._kept.move_to_end(content_id)
+        self._kept.move_to_end(content_id.int)
         return ready
 
     def load(self, content_id: uuid.UUID) -> ReadyContent:
         """Read, compile where needed, parse and keep a content; raises ContentUnusable."""
         ready = self._load(content_id)
-        self._kept[content_id] = ready
+        self._kept[content_id.int] = ready
         while len(self._kept) > _KEPT_CONTENTS:
             self._kept.popitem(last=False)
         return ready
@@ -224,46 +225,41 @@ def _attachment(entry: dict[str, str]) -> Attachment:
     )
 
 
-_PATHS = ("", "/t/o/", "/t/c/", "/t/u/", "/t/p/", "/t/v/")  # by TrackKind
-
-
-def track_urls(job: Job, content: ReadyContent) -> Callable[..., str]:
-    """Return a function (kind, link index) that gives the addresses in the message of `job`."""
-    site, pack = content.site, TrackTokens(content.track_key, job.tenant_id, job.message_id).pack
-    return lambda kind, index=0: f"{site}{_PATHS[kind]}{pack(kind, index)}"
-
-
 def render_context(
-    job: Job, content: ReadyContent, url: Callable[..., str], unsubscribe_url: str
+    job: Job, content: ReadyContent, tokens: TrackTokens, unsubscribe_url: str
 ) -> RenderContext:
     """Return what the content of `job` is filled with."""
+    site = content.site
     return RenderContext(
         variables=job.variables,
         unsubscribe_url=unsubscribe_url,
-        preferences_url=url(TrackKind.PREFERENCES),
-        view_url=url(TrackKind.VIEW),
+        preferences_url=f"{site}/t/p/{tokens.pack(TrackKind.PREFERENCES)}",
+        view_url=f"{site}/t/v/{tokens.pack(TrackKind.VIEW)}",
         postal_address=content.postal_address,
-        link_url=partial(url, TrackKind.CLICK) if content.track_clicks else None,
-        pixel_url=url(TrackKind.OPEN) if content.track_opens else None,
+        link_url=tokens.clicks(f"{site}/t/c/") if content.track_clicks else None,
+        pixel_url=f"{site}/t/o/{tokens.pack(TrackKind.OPEN)}" if content.track_opens else None,
         now=job.created_at,
     )
 
 
+def _feedback_id(job: Job) -> str:
+    return _named_feedback_id(job.batch_id.int, job.tenant_id.int, job.stream)
+
+
 @lru_cache(maxsize=1024)
-def _feedback_id(batch_id: uuid.UUID, tenant_id: uuid.UUID, stream: str) -> str:
-    return f"{encode(batch_id)}:{encode(tenant_id)}:{stream}:mailwright"
+def _named_feedback_id(batch: int, tenant: int, stream: str) -> str:
+    """Return the Feedback-ID; the ids come as numbers, whose hashes cost nothing."""
+    return f"{encode(uuid.UUID(int=batch))}:{encode(uuid.UUID(int=tenant))}:{stream}:mailwright"
 
 
 def envelope_of(job: Job, content: ReadyContent) -> tuple[str, str]:
     """Return (mail_from, rcpt_to) of `job` without making its bytes; raises InvalidInput."""
-    mail_from = verp.return_path(
-        job.message_id, key=content.verp_key, domain=content.return_path_domain
-    )
-    return mail_from, _recipient(job).addr_spec
+    job.addresses = _addresses(job, content)
+    return job.addresses.return_path, _parsed(job.recipient).addr_spec
 
 
-def _recipient(job: Job) -> Address:
-    return _parsed(job.recipient)
+def _addresses(job: Job, content: ReadyContent) -> verp.Addresses:
+    return verp.addresses(job.message_id, key=content.verp_key, domain=content.return_path_domain)
 
 
 @lru_cache(maxsize=512)
@@ -286,30 +282,22 @@ def unsigned_data(job: Job, content: ReadyContent) -> tuple[Wanted, bytes]:
     """
     is_list = job.stream == Stream.BROADCAST
     paper = content.to_list if is_list else content.single
-    domain = content.return_path_domain
-    name = encode(job.message_id)
-    url = track_urls(job, content)
-    unsubscribe_url = url(TrackKind.UNSUBSCRIBE)
+    own = job.addresses or _addresses(job, content)
+    tokens = TrackTokens(content.track_key, job.tenant_id, job.message_id)
+    unsubscribe_url = f"{content.site}/t/u/{tokens.pack(TrackKind.UNSUBSCRIBE)}"
     seconds = int(job.created_at.timestamp())
     addressed = Addressed(
-        to=_recipient(job),
+        to=_parsed(job.recipient),
         to_name=job.recipient_name,
-        message_id=f"<{name}@{domain}>",
+        message_id=f"<{own.name}@{content.return_path_domain}>",
         date=seconds,
-        feedback_id=_feedback_id(job.batch_id, job.tenant_id, job.stream),
-        unsubscribe=(unsubscribe_url, _unsubscribe_mail(job, content, name)) if is_list else (),
+        feedback_id=_feedback_id(job),
+        unsubscribe=(unsubscribe_url, f"mailto:{own.unsubscribe}") if is_list else (),
     )
-    context = render_context(job, content, url, unsubscribe_url)
+    context = render_context(job, content, tokens, unsubscribe_url)
     written = paper.outgoing.write(context, addressed)
     wanted = paper.plan.prepare(written.lines, written.body, timestamp=seconds)
     return wanted, paper.outgoing.assembled(written)
-
-
-def _unsubscribe_mail(job: Job, content: ReadyContent, name: str) -> str:
-    address = verp.unsubscribe_address(
-        job.message_id, key=content.verp_key, domain=content.return_path_domain, name=name
-    )
-    return f"mailto:{address}"
 
 
 def as_source(source: SourceIp) -> ports.Source:

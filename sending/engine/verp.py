@@ -21,8 +21,7 @@ from esp.lib import ids
 
 Purpose = Literal["bounce", "unsubscribe"]
 
-_LETTERS: dict[Purpose, str] = {"bounce": "b", "unsubscribe": "u"}
-_PURPOSES: dict[str, Purpose] = {letter: purpose for purpose, letter in _LETTERS.items()}
+_PURPOSES: dict[str, Purpose] = {"b": "bounce", "u": "unsubscribe"}
 _LOCAL_PART = re.compile(r"([bu])\.([0-9a-z]{26})\.([0-9a-f]{8})", re.IGNORECASE)
 
 _PERSON = b"mailwright-verp"  # at most 16 bytes
@@ -38,14 +37,29 @@ class Decoded:
     message_id: uuid.UUID
 
 
-def return_path(message_id: uuid.UUID, *, key: bytes, domain: str, name: str = "") -> str:
-    """Return the envelope sender of a message; `name` is `ids.encode` of the id, where known."""
-    return _encode("bounce", message_id, key, domain, name)
+@dataclass(slots=True)
+class Addresses:
+    """The addresses of one message; `name` is `ids.encode` of its id."""
+
+    name: str
+    return_path: str
+    unsubscribe: str
 
 
-def unsubscribe_address(message_id: uuid.UUID, *, key: bytes, domain: str, name: str = "") -> str:
-    """Return the address for List-Unsubscribe's mailto (RFC 2369); `name` as above."""
-    return _encode("unsubscribe", message_id, key, domain, name)
+def addresses(message_id: uuid.UUID, *, key: bytes, domain: str) -> Addresses:
+    """Return what `return_path` and `unsubscribe_address` say, worked out once for both."""
+    name, macs = ids.encode(message_id), _macs(message_id, key)
+    return Addresses(name, f"b.{name}.{macs[:8]}@{domain}", f"u.{name}.{macs[8:]}@{domain}")
+
+
+def return_path(message_id: uuid.UUID, *, key: bytes, domain: str) -> str:
+    """Return the envelope sender of a message."""
+    return addresses(message_id, key=key, domain=domain).return_path
+
+
+def unsubscribe_address(message_id: uuid.UUID, *, key: bytes, domain: str) -> str:
+    """Return the address for List-Unsubscribe's mailto (RFC 2369)."""
+    return addresses(message_id, key=key, domain=domain).unsubscribe
 
 
 def feedback_address(domain: str) -> str:
@@ -71,14 +85,13 @@ def decode(address: str, *, keys: Sequence[bytes]) -> Decoded:
     return Decoded(purpose, message_id)
 
 
-def _encode(purpose: Purpose, message_id: uuid.UUID, key: bytes, domain: str, name: str) -> str:
-    mac = _mac(purpose, message_id, key)
-    return f"{_LETTERS[purpose]}.{name or ids.encode(message_id)}.{mac}@{domain}"
-
-
 def _mac(purpose: Purpose, message_id: uuid.UUID, key: bytes) -> str:
-    """Return the MAC in hexadecimal: the first half of the output is for bounces."""
+    macs = _macs(message_id, key)
+    return macs[:8] if purpose == "bounce" else macs[8:]
+
+
+def _macs(message_id: uuid.UUID, key: bytes) -> str:
+    """Return both MACs in hexadecimal: the first half is for bounces."""
     if not 16 <= len(key) <= hashlib.blake2b.MAX_KEY_SIZE:
         raise ValueError("a MAC key has 16 to 64 bytes")
-    both = hashlib.blake2b(message_id.bytes, key=key, digest_size=8, person=_PERSON).hexdigest()
-    return both[:8] if purpose == "bounce" else both[8:]
+    return hashlib.blake2b(message_id.bytes, key=key, digest_size=8, person=_PERSON).hexdigest()

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from esp.lib.ids import new_id
-from sending.engine.verp import decode, feedback_address, return_path, unsubscribe_address
+from esp.lib.ids import encode, new_id
+from sending.engine.verp import (
+    addresses,
+    decode,
+    feedback_address,
+    return_path,
+    unsubscribe_address,
+)
 
 KEY, OLD_KEY = b"k" * 32, b"o" * 32
+
+
+def test_the_addresses_of_a_message_are_made_together() -> None:
+    message = new_id()
+    made = addresses(message, key=KEY, domain="rp.acme.example")
+    assert made.name == encode(message)
+    assert made.return_path == return_path(message, key=KEY, domain="rp.acme.example")
+    assert made.unsubscribe == unsubscribe_address(message, key=KEY, domain="rp.acme.example")
 
 
 def test_a_return_path_leads_back_to_its_message() -> None:
