@@ -126,7 +126,7 @@ def _read(path: Path) -> dict[uuid.UUID, Outcome]:
 def _as_dict(message_id: uuid.UUID, outcome: Outcome) -> dict[str, Any]:
     lane = outcome.lane
     return {
-        "message": str(message_id),
+        "message": message_id,
         "at": outcome.at,
         "text": outcome.text[:500],
         "smtp_code": outcome.smtp_code,

@@ -19,6 +19,7 @@ from esp.kit.pauses import claims_paused_by
 from esp.kit.wakeups import Listener
 from esp.lib.backoff import SCHEDULES, Schedule
 from esp.lib.clock import SystemClock
+from esp.lib.ids import as_text
 from sending.dispatch import results
 from sending.dispatch.claims import Job, claim, give_back, jobs_for, keep, leave
 from sending.dispatch.contents import ContentCache, ReadyContent, build_data, envelope_of
@@ -237,7 +238,7 @@ class DeliveryWork:
 
     def party(self, job: Job) -> str:
         """Return whose turns at a destination the job is served by."""
-        return str(job.batch_id)
+        return as_text(job.batch_id)
 
     async def prepare(self, job: Job) -> ports.Order:
         """Say who gets the message and by which ways; its bytes are made under a permit."""
@@ -258,8 +259,8 @@ class DeliveryWork:
             mail_from=mail_from,
             rcpt_to=rcpt_to,
             domain=job.domain,
-            tenant=str(job.tenant_id),
-            batch=str(job.batch_id),
+            tenant=as_text(job.tenant_id),
+            batch=as_text(job.batch_id),
             ways=ways,
             make=partial(build_data, job, content, self._signatory),
             job=job,
