@@ -34,6 +34,7 @@ _WORDS: dict[Failure, str] = {
     "disconnected": "The server closed the connection.",
 }
 _UNASKED = "it spoke before it was asked."
+_CODES = {b"%d" % code: code for code in range(200, 600)}
 
 
 class Channel(SMTPProtocol):
@@ -144,27 +145,32 @@ class Channel(SMTPProtocol):
             buffer.clear()
         position = 0
         now = self._monotonic()
+        replies = len(self._replies)
         while self._wanted:
             end = data.find(b"\n", position)
             if (end if end >= 0 else len(data)) - position > MAX_LINE:
                 self._fail("protocol", "The reply has no end.")
             elif end < 0:
                 buffer += data[position:]
-                return
+                break
             else:
                 self._take_line(data[position:end], now)
                 position = end + 1
-        if position < len(data):
+        if self._wanted:
+            if len(self._replies) > replies:
+                self._watch(now)
+        elif position < len(data):
             self.is_dirty = True
 
     # --- replies ---------------------------------------------------------------------------
 
     def _take_line(self, line: bytes, now: float) -> None:
-        """Add one line, without its LF, to the replies (RFC 5321 section 4.2.1)."""
-        digits, mark = line[:3], line[3:4]
-        is_code = len(digits) == 3 and digits.isdigit() and not mark.isdigit()
-        code = int(digits) if is_code else 0
-        if not 200 <= code < 600:
+        """Add one line, without its LF, to the replies (RFC 5321 section 4.2.1).
+
+        A code outside 200 to 599 is no reply to any command.
+        """
+        code, mark = _CODES.get(line[:3]), line[3:4]
+        if code is None or mark.isdigit():
             self._fail("protocol", clean(line[:200].decode("utf-8", "replace")))
             return
         text = line[4:].strip(b" \t\r")
@@ -182,10 +188,8 @@ class Channel(SMTPProtocol):
         self._wanted -= 1
         if not self._wanted:
             self._wake()
-            return
-        if code >= 400 and self._short_patience:
+        elif code >= 400 and self._short_patience:
             self._patience = [self._short_patience] * len(self._patience)
-        self._watch(now)
 
     def _ask(self, patience: Sequence[float], short: float = 0.0) -> None:
         self._replies = []

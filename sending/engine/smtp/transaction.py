@@ -64,7 +64,7 @@ async def send(session: Session, letter: Letter) -> Outcome:
     except BaseException:
         await session.abort()
         raise
-    if outcome.smtp_code is None or outcome.smtp_code == 421 or not session.is_open:
+    if outcome.kind != "delivered" and (outcome.smtp_code in (None, 421) or not session.is_open):
         # 421: the server closes the channel (RFC 5321 section 3.8), whatever we do.
         await session.abort()
     return outcome
