@@ -119,9 +119,12 @@ def check_custom_header(name: str, value: str) -> None:
 
 def encode_words(text: str, *, first: int) -> list[str]:
     """Return RFC 2047 encoded words of at most 75 characters; `first` is the room on line one."""
+    room = _word_bytes(min(first, 75))
+    whole = text.encode()
+    if len(whole) <= room:
+        return [_word(whole)]
     words: list[str] = []
     chunk = b""
-    room = _word_bytes(min(first, 75))
     for char in text:
         encoded = char.encode()
         if chunk and len(chunk) + len(encoded) > room:
