@@ -67,6 +67,7 @@ class BoundedContext(LibraryContext):
         "counted",
         "deadline",
         "frames",
+        "has_clean_links",
         "limit",
         "link_writer",
         "locals_size",
@@ -99,6 +100,7 @@ class BoundedContext(LibraryContext):
         self.sizes: dict[str, int] = {}
         self.now: dt.datetime | None = None
         self.link_writer: LinkWriter | None = None
+        self.has_clean_links = False
         self.pixel_url = ""
         self.frames: list[dict[str, Any]] = []
         self.parts: list[str] = []
@@ -109,7 +111,9 @@ class BoundedContext(LibraryContext):
     def scope(self) -> ReadOnlyChainMap:  # type: ignore[override]
         """The namespaces in the order of looking, the innermost loop's first."""
         if self._chain is None:
-            self._chain = ReadOnlyChainMap(self.locals, self.globals, builtin, self.counters)
+            inner = reversed(self.frames)
+            outer = (self.locals, self.globals, builtin, self.counters)
+            self._chain = ReadOnlyChainMap(*inner, *outer)
         return self._chain
 
     @property
@@ -122,8 +126,10 @@ class BoundedContext(LibraryContext):
     def tick(self) -> None:
         """Raise when the time for this part is used up; the clock starts at the first call."""
         self.ticks += 1
-        if self.ticks % _TICKS != 1:
-            return
+        if self.ticks % _TICKS == 1:
+            self._look_at_clock()
+
+    def _look_at_clock(self) -> None:
         now = time.thread_time()
         if not self.deadline:
             self.deadline = now + DEADLINE
@@ -135,14 +141,18 @@ class BoundedContext(LibraryContext):
         parts = self.parts
         self.size += sum(map(len, parts[self.counted :]))
         self.counted = len(parts)
-        if self.size > self.limit:
+        self.check_size(self.size)
+
+    def check_size(self, size: int) -> None:
+        """Raise when an output of `size` characters is too much."""
+        if size > self.limit:
             raise too_long()
 
     def assign(self, key: str, val: Any) -> None:
         self.tick()
         size = sys.getsizeof(check_value(val), 64)
         if isinstance(val, (list, tuple)):
-            size += sum(sys.getsizeof(item, 64) for item in val)
+            size += sum(map(sys.getsizeof, val))
         self.locals_size += size - self.sizes.get(key, 0)
         self.sizes[key] = size
         if self.locals_size > MAX_LOCALS:
@@ -163,14 +173,15 @@ class BoundedContext(LibraryContext):
 
     def enter(self, forloop: Any, frame: dict[str, Any]) -> None:
         """Begin a loop of the compiled steps, as `loop` does for the library's."""
-        self.raise_for_loop_limit(forloop.length)
+        if self.loops:  # one loop alone cannot be too long
+            self.raise_for_loop_limit(forloop.length)
         self.loops.append(forloop)
         self.frames.append(frame)
-        self.scope.push(frame)
+        self._chain = None  # made anew, with the frame, for whoever asks
 
     def leave(self) -> None:
         """End the loop that began last."""
-        self.scope.pop()
+        self._chain = None
         self.frames.pop()
         self.loops.pop()
 
@@ -181,7 +192,9 @@ class BoundedContext(LibraryContext):
             raise ResourceLimitError(f"loops may turn {MAX_LOOP_TURNS:,} times", token=None)
         if len(self.parts) - self.counted > _UNCOUNTED:
             self.count()
-        self.tick()
+        self.ticks += 1  # as `tick` does, without the call
+        if self.ticks % _TICKS == 1:
+            self._look_at_clock()
 
     def get_buffer(self, buf: Any = None) -> Any:
         return Buffer(MAX_OUTPUT - (buf.size if isinstance(buf, Buffer) else 0))

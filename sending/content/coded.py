@@ -7,18 +7,16 @@ text and encoded as a whole, at the speed of C.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from sending.content.liquid import Template, compile_template
 from sending.content.mime import base64_lines
-from sending.content.quoted import Quoted, one_newline, quote_constant
+from sending.content.quoted import Quoted, is_clean, one_newline, quote_constant
 from sending.content.render import Renderer, tidy, variables_of
 from sending.content.types import CompiledContent, RenderContext
 
 _QUOTED = {html: Quoted(html=html) for html in (False, True)}
 _GAP = "\r\n" * 3
-_GAPS = re.compile(r"\r\n\r\n\r\n(?:\r\n)*")
 _LARGER = 1.4  # quoted-printable may grow a text by this before base64 (1.37) is chosen
 _SHORT = 200  # bytes of a text that is readable in the source rather than small
 
@@ -38,6 +36,7 @@ class CodedRenderer:
     def __init__(self, compiled: CompiledContent, *, pixel: bool) -> None:
         self._plain = Renderer(compiled)
         self._text, self.text_encoding = _template(compiled.text, html=False, pixel=False)
+        self._has_clean_links: bool | None = None  # until the first message
         self.html_encoding: str | None = None
         self._html: Template | None = None
         if compiled.html:
@@ -48,16 +47,34 @@ class CodedRenderer:
         variables = variables_of(context)
         link = self._plain.link_writer(variables, context)
         pixel_url, now = context.pixel_url or "", context.now
-        text = self._text.render(variables, link_writer=link, now=now)
+        clean = self._links_are_clean(context)
+        text = self._text.render(variables, link_writer=link, has_clean_links=clean, now=now)
         html = None
         if self._html is not None:
-            html = self._html.render(variables, link_writer=link, pixel_url=pixel_url, now=now)
+            html = self._html.render(
+                variables,
+                link_writer=link,
+                has_clean_links=clean,
+                pixel_url=pixel_url,
+                now=now,
+            )
             html = _ended(html) if self.html_encoding == "quoted-printable" else _whole(html)
         return Coded(
             self._plain.subject(variables, context),
             _tidied(text) if self.text_encoding == "quoted-printable" else _whole(tidy(text)),
             html,
         )
+
+    def _links_are_clean(self, context: RenderContext) -> bool:
+        """Say whether links can be written as they are.
+
+        Tracked links differ in their tokens alone, which are clean: one says it of all.
+        """
+        if context.link_url is None:
+            return False
+        if self._has_clean_links is None:
+            self._has_clean_links = is_clean(context.link_url(0))
+        return self._has_clean_links
 
 
 def _template(source: str, *, html: bool, pixel: bool) -> tuple[Template, str]:
@@ -85,13 +102,19 @@ def _ended(code: str) -> str:
 
 def _tidied(code: str) -> str:
     """Return, in code, `render.tidy` of the text that `code` stands for."""
-    if _GAP in code:
-        code = _GAPS.sub(_narrow, code)
-    return _ended(code.strip("\r\n")) + "\r\n"
+    return _ended(_narrowed(code).strip("\r\n")) + "\r\n"
 
 
-def _narrow(gap: re.Match[str]) -> str:
-    """Return a gap of one empty line; a soft break's line end before it is none of the text's."""
-    is_soft = gap.string[max(gap.start() - 1, 0)] == "="
-    ends = (gap.end() - gap.start()) // 2 - is_soft
-    return "\r\n" * (min(ends, 2) + is_soft)
+def _narrowed(code: str) -> str:
+    """Return `code` with gaps of one empty line."""
+    pieces, done = [], 0
+    while (start := code.find(_GAP, done)) >= 0:
+        end = start + len(_GAP)
+        while code.startswith("\r\n", end):
+            end += 2
+        if code.endswith("=", 0, start):
+            start += 2  # a soft break's line end is none of the text's
+        ends = min((end - start) // 2, 2)
+        pieces.append(code[done:start] + "\r\n" * ends)
+        done = end
+    return "".join(pieces) + code[done:] if pieces else code

@@ -38,7 +38,8 @@ from sending.content.filters import FILTERS
 from sending.content.guard import line_at, scan_liquid
 from sending.content.nodes import CheckedForTag, LinkTag, with_pixel
 from sending.content.quoted import Form
-from sending.content.steps import StepMaker, Steps, run
+from sending.content.rows import Step
+from sending.content.steps import StepMaker
 
 MAX_BLOCK_NESTING = 30
 
@@ -95,33 +96,39 @@ class Template:
     """A parsed Liquid source, ready to be filled many times (also by several threads)."""
 
     bound: BoundTemplate
-    steps: Steps
+    step: Step
     limit: int
-    """Of what the steps write; the constants outside blocks are extra."""
+    """Of what the step writes; the constants outside blocks are extra."""
 
     def render(
         self,
         variables: Mapping[str, object],
         *,
         link_writer: LinkWriter | None = None,
+        has_clean_links: bool = False,
         pixel_url: str = "",
         now: dt.datetime | None = None,
     ) -> str:
-        """Return the text for `variables`; raises ContentError at any limit or Liquid error."""
+        """Return the text for `variables`; raises ContentError at any limit or Liquid error.
+
+        `has_clean_links` says that `quoted.is_clean` holds for all that `link_writer` returns.
+        """
         context = BoundedContext(self.bound, variables)
         context.limit = self.limit
         context.link_writer = link_writer
+        context.has_clean_links = has_clean_links
         context.pixel_url = pixel_url
         context.now = now or dt.datetime.now(dt.UTC)
         parts = context.parts
         try:
-            run(self.steps, context, parts.append)
-            context.count()
+            self.step(context, parts)
+            text = "".join(parts)
+            context.check_size(len(text))
         except ContentError:
             raise
         except Exception as error:  # the library raises its own errors and Python's alike
             raise _render_error(error) from error
-        return "".join(parts)
+        return text
 
 
 def _render_error(error: Exception) -> ContentError:
@@ -188,9 +195,8 @@ def compile_template(
     form = form or _PLAIN[html]
     nodes = with_pixel(bound.nodes) if pixel else bound.nodes
     names = (str(name) for node in walk(nodes) for name in node.template_scope())
-    steps = StepMaker(form, names).steps(nodes)
-    constants = sum(len(step) for step in steps if isinstance(step, str))
-    return Template(bound, steps, MAX_OUTPUT * form.limit_factor + constants)
+    step, constants = StepMaker(form, names).step(nodes)
+    return Template(bound, step, MAX_OUTPUT * form.limit_factor + constants)
 
 
 def parse_author(source: str) -> BoundTemplate:

@@ -30,6 +30,11 @@ _ESCAPES = {
 }
 
 
+def is_clean(text: str) -> bool:
+    """Say whether `text` is written as it is in every form, but for soft breaks."""
+    return _CLEAN_HTML(text) is not None
+
+
 def quote_line(line: str, *, is_ended: bool = True) -> str:
     """Return one line of text (no line end in it) in code that is not wrapped yet.
 
@@ -58,16 +63,6 @@ def wrap(code: str, column: int = 0) -> str:
         start, room = end, WIDTH
     pieces.append(code[start:])
     return SOFT.join(pieces)
-
-
-def _wrapped_clean(text: str, column: int) -> str:
-    """Return what `wrap` returns for text without escapes (a URL), and a soft break."""
-    room = WIDTH - column
-    if len(text) <= room:
-        return text + SOFT
-    if len(text) <= room + WIDTH:
-        return f"{text[:room]}{SOFT}{text[room:]}{SOFT}"
-    return wrap(text, column) + SOFT
 
 
 def one_newline(text: str) -> str:
@@ -129,6 +124,10 @@ class Form:
         """Return the written form of a value."""
         return str(escape(text)) if self.html else text
 
+    def place_clean(self, text: str, column: int) -> str:
+        """Return the written form of text that `is_clean`."""
+        return text
+
     def finished(self, text: str, column: int) -> str:
         """Return the written form of text that needs no escaping."""
         return text
@@ -150,10 +149,9 @@ class Quoted(Form):
         return closed(written, column)
 
     def place(self, text: str, column: int) -> str:
-        is_clean = _CLEAN_HTML(text) if self.html else _CLEAN(text)
-        if is_clean:
+        if _CLEAN_HTML(text) if self.html else _CLEAN(text):
             if len(text) > _FITS:
-                return _wrapped_clean(text, column)
+                return self.place_clean(text, column)
             code = text + SOFT
             if len(self.memo) < _MEMO:
                 self.memo[text] = code
@@ -164,6 +162,12 @@ class Quoted(Form):
         if len(text) <= WIDTH and text.strip() == text != "" and text.isprintable():
             self._keep(text, quote_line(escaped))
         return quote_value(escaped, column)
+
+    def place_clean(self, text: str, column: int) -> str:
+        room = WIDTH - column
+        if room < len(text) <= room + WIDTH:  # a tracked link
+            return f"{text[:room]}{SOFT}{text[room:]}{SOFT}"
+        return wrap(text, column) + SOFT
 
     def _keep(self, text: str, code: str) -> None:
         if len(code) <= _FITS:

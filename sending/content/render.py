@@ -26,6 +26,19 @@ def _is_blank(value: object) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
 
 
+class _Addresses(dict[int, str]):
+    """The addresses of one message's links, each made when it is asked for."""
+
+    __slots__ = ("_make",)
+
+    def __init__(self, make: Callable[[int], str]) -> None:
+        self._make = make
+
+    def __missing__(self, index: int) -> str:
+        url = self[index] = self._make(index)
+        return url
+
+
 class Renderer:
     """Parses the compiled content once and renders it for any number of recipients."""
 
@@ -72,25 +85,18 @@ class Renderer:
     def subject(self, variables: Mapping[str, object], context: RenderContext) -> str:
         """Return the subject on one line."""
         subject = self._subject.render(variables, now=context.now)
-        return _CONTROL.sub(" ", subject).strip()
+        if not subject.isprintable() or "  " in subject:
+            subject = _CONTROL.sub(" ", subject)
+        return subject.strip()
 
     def link_writer(
         self, variables: Mapping[str, object], context: RenderContext
     ) -> Callable[[int], str]:
         """Return a function with a link's address, which is made once for all parts."""
-        urls: dict[int, str] = {}
-
-        def link(index: int) -> str:
-            url = urls.get(index)
-            if url is None:
-                if context.link_url is not None:
-                    url = context.link_url(index)
-                else:
-                    url = self._target_or_blank(index, variables, context)
-                urls[index] = url
-            return url
-
-        return link
+        make = context.link_url
+        if make is None:
+            make = partial(self._target_or_blank, variables=variables, context=context)
+        return _Addresses(make).__getitem__
 
     def link_target(self, index: int, context: RenderContext) -> str:
         """Return where link `index` leads for this recipient.

@@ -1,4 +1,4 @@
-"""A Liquid tree as a list of steps: constants ready to write, and closures for the rest.
+"""A Liquid tree as steps: closures that append what they write to the parts of an output.
 
 The steps write what the library's nodes would write (a property test compares both), in any Form.
 What is rare stays the library's: its node runs on the same context and its text is written.
@@ -24,11 +24,9 @@ from liquid.builtin.tags import (
 )
 from liquid.exceptions import BreakLoop, ContinueLoop
 from liquid.expression import Expression
-from liquid.stringify import to_liquid_string
 
 from sending.content.bounds import MAX_OUTPUT, BoundedContext, Buffer
 from sending.content.expressions import (
-    MISSING,
     Evaluate,
     Names,
     condition,
@@ -36,27 +34,24 @@ from sending.content.expressions import (
     global_name,
     look_up,
 )
-from sending.content.filters import check_value
+from sending.content.filters import MAX_ITEMS, check_value
 from sending.content.nodes import LinkNode, PixelNode
 from sending.content.quoted import Form
+from sending.content.rows import (
+    Block,
+    Linked,
+    Named,
+    Other,
+    Parts,
+    Step,
+    Value,
+    computed_value,
+    looked_up,
+    plain_value,
+)
 
-Write = Callable[[str], None]
-Step = Callable[[BoundedContext, Write], None]
-Steps = tuple[str | Step, ...]
-
-_BIG = 10**18  # a number below it fits behind every constant
-_LONG = 256  # characters of a value that are counted at once, not at the end
 _SILENT = (comment_tag.CommentNode, inline_comment_tag.InlineCommentNode)
 _VALUES = (output.OutputNode, LinkNode, PixelNode)  # what goes on the line of a constant
-
-
-def run(steps: Steps, context: BoundedContext, write: Write) -> None:
-    """Run `steps`; raises what Liquid raises at a limit."""
-    for step in steps:
-        if type(step) is str:
-            write(step)
-        else:
-            step(context, write)  # type: ignore[operator]
 
 
 class StepMaker:
@@ -75,13 +70,17 @@ class StepMaker:
             for_tag.ContinueNode: lambda node, names: _continue,
         }
 
-    def steps(self, nodes: Sequence[Node]) -> Steps:
-        """Return the steps of a whole template."""
-        return self._block(nodes, self.names)
+    def step(self, nodes: Sequence[Node]) -> tuple[Step, int]:
+        """Return the step of a whole template, and the size of its constants outside of blocks."""
+        block = self._gathered(nodes, self.names)
+        return block.step(), block.constants
 
-    def _block(self, nodes: Sequence[Node], names: Names) -> Steps:
-        """Return the steps of `nodes`; a constant leaves its line open for a value after it."""
-        steps: list[str | Step] = []
+    def _block(self, nodes: Sequence[Node], names: Names) -> Step:
+        return self._gathered(nodes, names).step()
+
+    def _gathered(self, nodes: Sequence[Node], names: Names) -> Block:
+        """Return `nodes` as a block; a constant leaves its line open for a value after it."""
+        block = Block(self._form)
         column = 0
         heard = [node for node in nodes if not isinstance(node, _SILENT)]
         for number, node in enumerate(heard):
@@ -90,32 +89,37 @@ class StepMaker:
                 follower = heard[number + 1] if number + 1 < len(heard) else None
                 if not isinstance(follower, _VALUES):
                     written, column = self._form.close(written, column), 0
-                steps.append(written)
+                block.add_constant(written)
+                continue
+            if isinstance(node, _VALUES):
+                block.add_value(self._value(node, names, column))
             else:
-                steps.append(self._step(node, names, column))
-                column = 0
-        return tuple(steps)
+                block.add_step(self._step(node, names))
+            column = 0
+        return block
 
-    def _step(self, node: Node, names: Names, column: int) -> Step:
+    def _value(self, node: Node, names: Names, column: int) -> Value:
         if isinstance(node, LinkNode):
-            return _link(node, self._form, column)
+            return Linked(node.index, column)
         if isinstance(node, PixelNode):
-            return _pixel(self._form, column)
-        if isinstance(node, output.OutputNode):  # `echo` is one as well
-            return self._output(node.expression, names, column)
-        make = self._makers.get(type(node))
-        return make(node, names) if make else _library(node, self._form)
+            return Other(_pixel(self._form, column))
+        assert isinstance(node, output.OutputNode)  # `echo` is one as well
+        return self._output(node.expression, names, column)
 
-    def _output(self, expression: Expression, names: Names, column: int) -> Step:
+    def _output(self, expression: Expression, names: Names, column: int) -> Value:
+        form = self._form
+        otherwise = computed_value(evaluator(expression, names, html=form.html), form, column)
         simple, fallback = _simple_output(expression)
         look = look_up(simple, names) if simple is not None else None
-        whole = evaluator(expression, names, html=self._form.html)
         if look is None:
-            return _computed(whole, self._form, column)
-        otherwise = _computed(whole, self._form, column)
-        step = _value(look, fallback, otherwise, self._form, column)
+            return Other(otherwise)
+        write = plain_value(fallback, otherwise, form, column)
         name = global_name(simple, names)
-        return _known(name, step, self._form) if name else step
+        return Named(name, write) if name else Other(looked_up(look, write, otherwise, form))
+
+    def _step(self, node: Node, names: Names) -> Step:
+        make = self._makers.get(type(node))
+        return make(node, names) if make else _library(node, self._form)
 
     def _if(self, node: if_tag.IfNode, names: Names) -> Step:
         first = condition(node.condition, names)
@@ -131,29 +135,29 @@ class StepMaker:
             (condition(one.expression, names), self._block(one.block.nodes, names))
             for one in node.alternatives
         ]
-        default = self._block(node.default.nodes, names) if node.default else ()
+        default = self._block(node.default.nodes, names) if node.default else _nothing
 
-        def choose(context: BoundedContext, write: Write) -> None:
-            for asked, steps in choices:
+        def choose(context: BoundedContext, parts: Parts) -> None:
+            for asked, step in choices:
                 if asked(context):
-                    run(steps, context, write)
+                    step(context, parts)
                     return
-            run(default, context, write)
+            default(context, parts)
 
         return choose
 
     def _case(self, node: case_tag.CaseNode, names: Names) -> Step:
         """Return a step that runs every block that matches, as often as it matches."""
-        blocks: list[tuple[Expression | None, Steps]] = []
+        blocks: list[tuple[Expression | None, Step]] = []
         for block in node.blocks:
             if isinstance(block, case_tag.MultiExpressionBlockNode):
                 blocks.append((block.expression, self._block(block.block.nodes, names)))
             else:
                 blocks.append((None, self._block(block.nodes, names)))
 
-        def choose(context: BoundedContext, write: Write) -> None:
+        def choose(context: BoundedContext, parts: Parts) -> None:
             is_default = True
-            for asked, steps in blocks:
+            for asked, step in blocks:
                 if asked is None:
                     times = int(is_default)
                 else:
@@ -161,38 +165,41 @@ class StepMaker:
                     times = matches.count(True) if any(matches) else 0
                     is_default = is_default and not any(matches)
                 for _ in range(times):
-                    run(steps, context, write)
+                    step(context, parts)
 
         return choose
 
     def _assign(self, node: assign_tag.AssignNode, names: Names) -> Step:
         name = str(node.name)  # the library's own kind of text hashes in Python
         value = evaluator(node.expression, names, html=self._form.html)
-        return lambda context, write: context.assign(name, value(context))
+        return lambda context, parts: context.assign(name, value(context))
 
     def _for(self, node: for_tag.ForNode, names: Names) -> Step:
         variable = str(node.expression.identifier)
         loop_name = f"{variable}-{node.expression.iterable}"
         items = _items(node.expression, names, loop_name, html=self._form.html)
         body = self._block(node.block.nodes, names.inside(variable))
-        default = self._block(node.default.nodes, names) if node.default else ()
-        asks_parent = "parentloop" in str(node.block)
+        default = self._block(node.default.nodes, names) if node.default else _nothing
+        inside = str(node.block)
+        asks_parent = "parentloop" in inside
+        asks_turn = "forloop" in inside or "[" in inside  # a name may be computed in brackets
 
-        def turn(context: BoundedContext, write: Write) -> None:
+        def turn(context: BoundedContext, parts: Parts) -> None:
             found, length = items(context)
             if not length:
-                run(default, context, write)
+                default(context, parts)
                 return
             parent = context.parentloop() if asks_parent else None
             forloop = for_tag.ForLoop(loop_name, iter(()), length, parent)
             frame: dict[str, Any] = {"forloop": forloop, variable: None}
             context.enter(forloop, frame)
             for item in found:
-                forloop.step()
+                if asks_turn:
+                    forloop.step()
                 context.turn()
                 frame[variable] = item
                 try:
-                    run(body, context, write)
+                    body(context, parts)
                 except ContinueLoop:
                     continue
                 except BreakLoop:
@@ -215,9 +222,12 @@ def _items(
         if type(found) is not list:
             iterator, length = expression.evaluate(context)
             return iterator, length
-        check_value(found)
-        context.stopindex(loop_name, len(found))  # for a loop that goes on with `offset: continue`
-        return found, len(found)
+        length = len(found)
+        if length > MAX_ITEMS:
+            check_value(found)
+        # for a loop that goes on with `offset: continue`
+        context.tag_namespace["stopindex"][loop_name] = length
+        return found, length
 
     return items
 
@@ -239,93 +249,31 @@ def _simple_output(expression: Expression) -> tuple[Expression | None, str | Non
     return expression.left, str(argument.value.value)
 
 
-def _value(look: Evaluate, fallback: str | None, otherwise: Step, form: Form, column: int) -> Step:
-    """Return the step of a plain value: nearly every output of a newsletter."""
-    known, place, tail = form.memo.get, form.place, form.tail
-    blank = None if fallback is None else form.finished(fallback, column)  # not escaped
-
-    def step(context: BoundedContext, write: Write) -> None:
-        try:
-            value = look(context)
-        except MISSING:
-            return otherwise(context, write)
-        if type(value) is not str:
-            if type(value) is int and -_BIG < value < _BIG:
-                return write(f"{value}{tail}")
-            return otherwise(context, write)
-        written = known(value)  # never a blank value
-        if written is not None:
-            return write(written)
-        if blank is not None and not value.strip():
-            return write(blank)
-        write(place(value, column))
-        if len(value) > _LONG:
-            context.count()
-        return None
-
-    return step
-
-
-def _known(name: str, unknown: Step, form: Form) -> Step:
-    """Return the step of a variable, with a short way for a value that was written before."""
-    known = form.memo.get
-
-    def step(context: BoundedContext, write: Write) -> None:
-        value = context.globals.get(name)
-        if type(value) is str:
-            written = known(value)
-            if written is not None:
-                write(written)
-                return
-        unknown(context, write)
-
-    return step
-
-
-def _computed(value: Evaluate, form: Form, column: int) -> Step:
-    """Return the step of any other output."""
-    html = form.html
-
-    def step(context: BoundedContext, write: Write) -> None:
-        text = str(to_liquid_string(value(context), html))
-        write(form.finished(text, column))
-        if len(text) > _LONG:
-            context.count()
-
-    return step
-
-
-def _link(node: LinkNode, form: Form, column: int) -> Step:
-    index, place, empty = node.index, form.place, form.finished("", column)
-
-    def step(context: BoundedContext, write: Write) -> None:
-        link = context.link_writer
-        write(place(link(index), column) if link else empty)
-
-    return step
-
-
 def _pixel(form: Form, column: int) -> Step:
-    return lambda context, write: write(form.place(context.pixel_url, column))
+    return lambda context, parts: parts.append(form.place(context.pixel_url, column))
 
 
 def _library(node: Node, form: Form) -> Step:
     """Return the step that lets the library render `node`."""
 
-    def step(context: BoundedContext, write: Write) -> None:
+    def step(context: BoundedContext, parts: Parts) -> None:
         context.count()
         buffer = Buffer(MAX_OUTPUT - min(context.size, MAX_OUTPUT))
         try:
             node.render_to_output(context, buffer)  # type: ignore[arg-type]
         finally:  # a break leaves a node after some of its text
-            write(form.finished(buffer.getvalue(), 0))
+            parts.append(form.finished(buffer.getvalue(), 0))
 
     return step
 
 
-def _break(context: BoundedContext, write: Write) -> None:
+def _nothing(context: BoundedContext, parts: Parts) -> None:
+    pass
+
+
+def _break(context: BoundedContext, parts: Parts) -> None:
     raise BreakLoop("break")
 
 
-def _continue(context: BoundedContext, write: Write) -> None:
+def _continue(context: BoundedContext, parts: Parts) -> None:
     raise ContinueLoop("continue")
