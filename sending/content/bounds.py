@@ -58,7 +58,8 @@ class BoundedContext(LibraryContext):
     """A render context that counts loop turns, weighs local values and keeps a deadline.
 
     The library's constructor takes longer than a short template; here, what few templates need is
-    made when it is asked for. `parts` is the output of the compiled steps.
+    made when it is asked for. `parts` is the output of the compiled steps, `frames` the globals and
+    the variables of their loops, the outermost first.
     """
 
     __slots__ = (
@@ -67,7 +68,7 @@ class BoundedContext(LibraryContext):
         "counted",
         "deadline",
         "frames",
-        "has_clean_links",
+        "has_clean_urls",
         "limit",
         "link_writer",
         "locals_size",
@@ -100,9 +101,9 @@ class BoundedContext(LibraryContext):
         self.sizes: dict[str, int] = {}
         self.now: dt.datetime | None = None
         self.link_writer: LinkWriter | None = None
-        self.has_clean_links = False
+        self.has_clean_urls = False
         self.pixel_url = ""
-        self.frames: list[dict[str, Any]] = []
+        self.frames: list[Mapping[str, Any]] = [variables]
         self.parts: list[str] = []
         self.counted = self.size = 0
         self.limit = MAX_OUTPUT
@@ -111,9 +112,9 @@ class BoundedContext(LibraryContext):
     def scope(self) -> ReadOnlyChainMap:  # type: ignore[override]
         """The namespaces in the order of looking, the innermost loop's first."""
         if self._chain is None:
-            inner = reversed(self.frames)
-            outer = (self.locals, self.globals, builtin, self.counters)
-            self._chain = ReadOnlyChainMap(*inner, *outer)
+            outermost, *loops = self.frames
+            outer = (self.locals, outermost, builtin, self.counters)
+            self._chain = ReadOnlyChainMap(*reversed(loops), *outer)
         return self._chain
 
     @property

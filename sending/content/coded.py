@@ -36,7 +36,7 @@ class CodedRenderer:
     def __init__(self, compiled: CompiledContent, *, pixel: bool) -> None:
         self._plain = Renderer(compiled)
         self._text, self.text_encoding = _template(compiled.text, html=False, pixel=False)
-        self._has_clean_links: bool | None = None  # until the first message
+        self._has_clean_urls: bool | None = None  # until the first message
         self.html_encoding: str | None = None
         self._html: Template | None = None
         if compiled.html:
@@ -47,14 +47,14 @@ class CodedRenderer:
         variables = variables_of(context)
         link = self._plain.link_writer(variables, context)
         pixel_url, now = context.pixel_url or "", context.now
-        clean = self._links_are_clean(context)
-        text = self._text.render(variables, link_writer=link, has_clean_links=clean, now=now)
+        clean = self._urls_are_clean(context)
+        text = self._text.render(variables, link_writer=link, has_clean_urls=clean, now=now)
         html = None
         if self._html is not None:
             html = self._html.render(
                 variables,
                 link_writer=link,
-                has_clean_links=clean,
+                has_clean_urls=clean,
                 pixel_url=pixel_url,
                 now=now,
             )
@@ -65,16 +65,19 @@ class CodedRenderer:
             html,
         )
 
-    def _links_are_clean(self, context: RenderContext) -> bool:
-        """Say whether links can be written as they are.
+    def _urls_are_clean(self, context: RenderContext) -> bool:
+        """Say whether the product's URLs, tracked links among them, can be written as they are.
 
-        Tracked links differ in their tokens alone, which are clean: one says it of all.
+        From message to message they differ in their tokens alone, which are clean: what holds for
+        those of the first holds for all.
         """
         if context.link_url is None:
             return False
-        if self._has_clean_links is None:
-            self._has_clean_links = is_clean(context.link_url(0))
-        return self._has_clean_links
+        if self._has_clean_urls is None:
+            links = (context.link_url(0), context.unsubscribe_url, context.preferences_url)
+            others = (context.view_url, context.pixel_url)
+            self._has_clean_urls = all(is_clean(url) for url in (*links, *others) if url)
+        return self._has_clean_urls
 
 
 def _template(source: str, *, html: bool, pixel: bool) -> tuple[Template, str]:

@@ -86,7 +86,7 @@ def look_up(path: Expression, names: Names) -> Evaluate | None:
 def _root(name: str, names: Names) -> Evaluate:
     for depth in range(len(names.loops) - 1, -1, -1):
         if name in ("forloop", names.loops[depth]):
-            return lambda context, depth=depth: context.frames[depth][name]  # type: ignore[misc]
+            return lambda context, depth=depth + 1: context.frames[depth][name]  # type: ignore[misc]
     if name not in names.assigned:
         return lambda context: context.globals[name]
 
@@ -96,13 +96,20 @@ def _root(name: str, names: Names) -> Evaluate:
     return anywhere
 
 
-def global_name(path: Expression | None, names: Names) -> str | None:
-    """Return the name where `path` is one that only `context.globals` can hold."""
+def place_of(path: Expression, names: Names) -> tuple[int, str] | None:
+    """Return the one of `context.frames` that can hold `path`, and its name there.
+
+    None for a path of several names, and for a name that the template assigns.
+    """
     if not isinstance(path, Path) or len(path.path) != 1 or not isinstance(path.path[0], str):
         return None
     name = path.path[0]
-    is_local = name == "forloop" or name in names.assigned or name in names.loops
-    return None if is_local else name
+    if name == "forloop":
+        return None
+    for depth in range(len(names.loops), 0, -1):
+        if name == names.loops[depth - 1]:
+            return depth, name
+    return None if name in names.assigned else (0, name)
 
 
 def evaluator(expression: Expression, names: Names, *, html: bool) -> Evaluate:

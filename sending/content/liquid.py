@@ -105,18 +105,19 @@ class Template:
         variables: Mapping[str, object],
         *,
         link_writer: LinkWriter | None = None,
-        has_clean_links: bool = False,
+        has_clean_urls: bool = False,
         pixel_url: str = "",
         now: dt.datetime | None = None,
     ) -> str:
         """Return the text for `variables`; raises ContentError at any limit or Liquid error.
 
-        `has_clean_links` says that `quoted.is_clean` holds for all that `link_writer` returns.
+        `has_clean_urls` says that `quoted.is_clean` holds for all that `link_writer` returns, for
+        `pixel_url` and for the product's own URLs among the variables.
         """
         context = BoundedContext(self.bound, variables)
         context.limit = self.limit
         context.link_writer = link_writer
-        context.has_clean_links = has_clean_links
+        context.has_clean_urls = has_clean_urls
         context.pixel_url = pixel_url
         context.now = now or dt.datetime.now(dt.UTC)
         parts = context.parts

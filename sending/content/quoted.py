@@ -166,7 +166,7 @@ class Quoted(Form):
     def place_clean(self, text: str, column: int) -> str:
         room = WIDTH - column
         if room < len(text) <= room + WIDTH:  # a tracked link
-            return f"{text[:room]}{SOFT}{text[room:]}{SOFT}"
+            return f"{text[:room]}=\r\n{text[room:]}=\r\n"
         return wrap(text, column) + SOFT
 
     def _keep(self, text: str, code: str) -> None:

@@ -27,11 +27,12 @@ _LONG = 256  # characters of a value that are counted at once, not at the end
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """The output of a variable that only `context.globals` can hold.
+    """The output of a variable that only one of the context's frames can hold.
 
     `write` takes its value (None where there is none) when the form's memo does not know it.
     """
 
+    frame: int
     name: str
     write: WriteValue
 
@@ -104,19 +105,20 @@ def _constant(written: str) -> Step:
 
 
 def _named(pairs: Sequence[tuple[str, Named]], after: str, form: Form) -> Step:
-    row = tuple((before, value.name, value.write) for before, value in pairs)
+    row = tuple((before, value.frame, value.name, value.write) for before, value in pairs)
     known: Callable[[Any], str | None] = form.memo.get
 
     def step(context: BoundedContext, parts: Parts) -> None:
-        values = context.globals
-        for before, name, write in row:
+        frames = context.frames
+        for before, frame, name, write in row:
             parts.append(before)
+            value = frames[frame].get(name)
             try:
-                written = known(values.get(name))
+                written = known(value)
             except TypeError:  # a list
                 written = None
             if written is None:
-                write(values.get(name), context, parts)
+                write(value, context, parts)
             else:
                 parts.append(written)
         parts.append(after)
@@ -129,7 +131,7 @@ def _linked(pairs: Sequence[tuple[str, Linked]], after: str, form: Form) -> Step
 
     def step(context: BoundedContext, parts: Parts) -> None:
         link = context.link_writer or _no_link
-        place = form.place_clean if context.has_clean_links else form.place
+        place = form.place_clean if context.has_clean_urls else form.place
         for before, index, column in row:
             parts.append(before)
             parts.append(place(link(index), column))
@@ -174,6 +176,19 @@ def looked_up(look: Evaluate, write: WriteValue, otherwise: Step, form: Form) ->
         if written is None:
             return write(value, context, parts)
         return parts.append(written)
+
+    return step
+
+
+def own_url(name: str, write: WriteValue, form: Form, column: int) -> Step:
+    """Return the step of one of the product's URLs; `write` for one that may need code."""
+
+    def step(context: BoundedContext, parts: Parts) -> None:
+        url: Any = context.globals.get(name)
+        if context.has_clean_urls and url:
+            parts.append(form.place_clean(url, column))
+        else:
+            write(url, context, parts)
 
     return step
 

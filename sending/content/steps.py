@@ -31,8 +31,8 @@ from sending.content.expressions import (
     Names,
     condition,
     evaluator,
-    global_name,
     look_up,
+    place_of,
 )
 from sending.content.filters import MAX_ITEMS, check_value
 from sending.content.nodes import LinkNode, PixelNode
@@ -47,10 +47,12 @@ from sending.content.rows import (
     Value,
     computed_value,
     looked_up,
+    own_url,
     plain_value,
 )
 
 _SILENT = (comment_tag.CommentNode, inline_comment_tag.InlineCommentNode)
+_URLS = frozenset({"unsubscribe_url", "preferences_url", "view_url"})  # of the product
 _VALUES = (output.OutputNode, LinkNode, PixelNode)  # what goes on the line of a constant
 
 
@@ -111,11 +113,16 @@ class StepMaker:
         otherwise = computed_value(evaluator(expression, names, html=form.html), form, column)
         simple, fallback = _simple_output(expression)
         look = look_up(simple, names) if simple is not None else None
-        if look is None:
+        if simple is None or look is None:
             return Other(otherwise)
         write = plain_value(fallback, otherwise, form, column)
-        name = global_name(simple, names)
-        return Named(name, write) if name else Other(looked_up(look, write, otherwise, form))
+        place = place_of(simple, names)
+        if place is None:
+            return Other(looked_up(look, write, otherwise, form))
+        frame, name = place
+        if frame == 0 and name in _URLS:
+            return Other(own_url(name, write, form, column))
+        return Named(frame, name, write)
 
     def _step(self, node: Node, names: Names) -> Step:
         make = self._makers.get(type(node))
@@ -250,7 +257,12 @@ def _simple_output(expression: Expression) -> tuple[Expression | None, str | Non
 
 
 def _pixel(form: Form, column: int) -> Step:
-    return lambda context, parts: parts.append(form.place(context.pixel_url, column))
+    def step(context: BoundedContext, parts: Parts) -> None:
+        url = context.pixel_url
+        place = form.place_clean if context.has_clean_urls and url else form.place
+        parts.append(place(url, column))
+
+    return step
 
 
 def _library(node: Node, form: Form) -> Step:

@@ -89,8 +89,8 @@ class RenderContext:
     """What is filled in for one recipient.
 
     `variables` are the contact's attributes, reachable as `{{ name }}` and `{{ contact.name }}`.
-    `link_url` maps a link's index to its tracked URL; None leaves links as they were written. What
-    it returns for the messages of one content differs in letters, digits, "-" and "_" alone.
+    `link_url` maps a link's index to its tracked URL; None leaves links as they were written. With
+    it, the URLs here differ between messages of one content in letters, digits, "-" and "_" alone.
     `pixel_url` is the open pixel; None for no pixel. `now` is what `{{ "now" | date }}` shows.
     """
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from markupsafe import escape
 
 from esp.lib.addresses import Address, parse_address
 from esp.lib.errors import InvalidInput
@@ -22,7 +23,7 @@ from sending.content.coded import CodedRenderer, _tidied
 from sending.content.headers import RESERVED, check_custom_header
 from sending.content.mime import Attachment, frame
 from sending.content.outgoing import Addressed, Outgoing, Stationery
-from sending.content.render import tidy
+from sending.content.render import Renderer, tidy
 from sending.content.types import CompiledContent, RenderContext, Rendered
 from sending.engine.dkim.signing import canonical_body
 
@@ -321,6 +322,29 @@ def test_it_chooses_the_encoding(text: str, encoding: str) -> None:
     assert decode(coded.text).decode().replace("\r\n", "\n") == tidy(text + "Zoë")
     html = decode(coded.html or "").decode().replace("\r\n", "\n")
     assert html.startswith(f'<p>{text}</p><img src="https://p.example/?a=1&amp;b=2" width="1"')
+
+
+@pytest.mark.parametrize("site", ["https://t.example/", "https://t.example/?a=1&b='ü'&", "x" * 200])
+def test_the_products_urls_arrive_whole_whatever_they_hold(site: str) -> None:
+    names = ("unsubscribe_url", "preferences_url", "view_url")
+    source = "".join(f"a {{{{ {name} }}}} b{{{{ {name} }}}}" for name in names)
+    source += "{% tracked_link 0 %} {% tracked_link 1 %}\n"
+    renderer = CodedRenderer(CompiledContent("s", "", f"<p>{source}", source), pixel=True)
+    for token in ("Ab-_9", "Ab-_9" * 30):
+        urls = {name: site + token for name in names if name != "view_url"}
+        context = RenderContext(
+            link_url=lambda index, token=token: f"{site}{token}{index}",  # type: ignore[misc]
+            pixel_url=None if len(token) > 5 else site + token,
+            **urls,  # type: ignore[arg-type]
+        )
+        coded = renderer.render(context)
+        plain = Renderer(renderer._plain.compiled).render(context)
+        assert binascii.a2b_qp(coded.text).decode().replace("\r\n", "\n") == plain.text
+        html = binascii.a2b_qp(coded.html or "").decode().replace("\r\n", "\n")
+        assert html.partition("<img")[0] == (plain.html or "").partition("<img")[0]
+        assert f'<img src="{escape(context.pixel_url or "")}"' in html
+        for code in (coded.text, coded.html or ""):
+            assert max(map(len, code.split("\r\n"))) <= 76
 
 
 def test_an_unencodable_recipient_or_sender_is_refused() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sending.content.quoted import (
     Quoted,
     closed,
+    is_clean,
     one_newline,
     quote_constant,
     quote_value,
@@ -65,6 +66,15 @@ def test_what_is_remembered_stays_little() -> None:
     form.place("x" * 5_000, 0)
     assert 0 < len(form.memo) <= 4096
     assert max(map(len, form.memo)) <= 75
+
+
+@given(st.integers(0, 40), st.text("aZ09-._~:/", min_size=1, max_size=200))
+def test_clean_text_is_written_as_any_other(column: int, text: str) -> None:
+    assert is_clean(text)
+    for html in (False, True):
+        form = Quoted(html=html)
+        assert form.place_clean(text, column) == form.place(text, column)
+        assert form.place_clean(text, column) == quote_value(text, column)
 
 
 @pytest.mark.parametrize("value", ["<script>", "a&b", '"', "'", "Ünï <b>"])
