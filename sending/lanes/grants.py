@@ -76,28 +76,24 @@ class Ask:
     has_risen: bool = False
     tuning: Tuning = _USUAL
 
-    def arguments(
-        self, worker: str, lease: float, settle: float, turn: float
-    ) -> list[str | int | float]:
-        """Return ARGV of the grant script."""
-        return [
-            worker, lease, HORIZON_SECONDS, settle,
+    def numbers(self, lease: float, settle: float, turn: float) -> str:
+        """Return the numbers of the grant script, in its order."""
+        tuning = self.tuning
+        numbers = (
+            lease, HORIZON_SECONDS, settle, turn,
             self.want, self.held, _none(self.connections),
-            self.messages, self.unspent,
+            self.messages, self.unspent, self.expired,
             0 if self.per_second is None else self.per_second * _SECOND_SHARE,
             0 if self.per_minute is None else self.per_minute / _MINUTE,
             _none(self.per_hour), _none(self.per_day),
             self.connections_per_minute or 0, self.openings, self.unopened,
-            self.hour[0], self.hour[1], self.day[0], self.day[1], self.hour[2], self.day[2],
-            turn,
-            round(self.rate, 2),
-            self.in_use,
-            self.stamp,
-            self.window, self.cut, int(self.has_grown), self.tuning.calm_seconds,
-            self.ceiling, int(self.has_risen), self.tuning.rate_step_seconds,
-            self.tuning.rate_steps, self.tuning.least_per_second,
-            self.expired,
-        ]  # fmt: skip
+            *self.hour, *self.day,
+            round(self.rate, 2), self.in_use,
+            self.window, self.cut, int(self.has_grown), tuning.calm_seconds,
+            self.ceiling, int(self.has_risen), tuning.rate_step_seconds,
+            tuning.rate_steps, tuning.least_per_second,
+        )  # fmt: skip
+        return " ".join(map(str, numbers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +194,8 @@ class GrantStore:
         ]
         for ask in asks:
             keys = [meter_key(ask.key, self._prefix), state_key(ask.key, self._prefix), epoch]
-            calls.append(
-                (GRANT, keys, ask.arguments(self._worker, self._lease, self._settle, self._turn))
-            )
+            numbers = ask.numbers(self._lease, self._settle, self._turn)
+            calls.append((GRANT, keys, [self._worker, ask.stamp, numbers]))
         first, *rest = await self._run(calls)
         if isinstance(first, Exception):
             raise _trouble(first)
@@ -277,41 +272,36 @@ def _sha(text: str) -> str:
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-_STATE = 18  # where a lane's reactions begin in the answer
-
-
-def _grant(raw: list[Any]) -> Grant:
-    now = float(raw[10])
+def _grant(raw: list[bytes]) -> Grant:
+    numbers, cut_at, stamp = raw[:3]
+    (settling, connections, messages, after, openings, hour, hour_count, day, day_count, workers,
+     now, *found) = numbers.split()  # fmt: skip
+    window, factor, ceiling, step, goal = map(float, found)
     state = {}
-    for name, value in zip(raw[_STATE::2], raw[_STATE + 1 :: 2], strict=True):
-        ends, factor, kind, rule, title = value.decode("utf-8", "replace").split("|", 4)
-        if float(ends) > now:
-            state[name.decode()] = Stop(float(ends) - now, float(factor), kind, rule, title)
+    for name, value in zip(raw[3::2], raw[4::2], strict=True):
+        ends, slowed_to, kind, rule, title = value.decode("utf-8", "replace").split("|", 4)
+        seconds = float(ends) - float(now)
+        if seconds > 0:
+            state[name.decode()] = Stop(seconds, float(slowed_to), kind, rule, title)
     return Grant(
-        settling_seconds=float(raw[0]),
-        connections=None if raw[1] < 0 else raw[1],
-        messages=None if raw[2] < 0 else raw[2],
-        after_seconds=float(raw[3]),
-        openings=None if raw[4] < 0 else raw[4],
-        hour=(raw[5], raw[6]),
-        day=(raw[7], raw[8]),
-        workers=raw[9],
-        stamp=raw[11].decode(),
+        settling_seconds=float(settling),
+        connections=_any(connections),
+        messages=_any(messages),
+        after_seconds=float(after),
+        openings=_any(openings),
+        hour=(int(hour), int(hour_count)),
+        day=(int(day), int(day_count)),
+        workers=int(workers),
+        stamp=stamp.decode(),
         state=state,
-        window=_window(raw[12:_STATE]) if float(raw[12]) else None,
+        window=Window(window, cut_at.decode(), factor, ceiling or None, step, goal)
+        if window
+        else None,
     )
 
 
-def _window(raw: list[Any]) -> Window:
-    connections, cut_at, factor, ceiling, step, goal = raw
-    return Window(
-        connections=float(connections),
-        cut_at=cut_at.decode(),
-        factor=float(factor),
-        ceiling=float(ceiling) or None,
-        step=float(step),
-        goal=float(goal),
-    )
+def _any(count: bytes) -> int | None:
+    return None if count.startswith(b"-") else int(count)
 
 
 def _trouble(error: Exception) -> ValkeyTrouble:

@@ -32,20 +32,24 @@ for _, name in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do answer[#answer + 
 return answer
 """
 
-# KEYS: meter, state, epoch. ARGV: see `Ask.arguments`.
-# Answers {settling seconds, connections (-1: any), messages (-1: any), seconds until the next
-# message, openings (-1: any), hour's window, hour's count, day's window, day's count, workers that
-# want, now, stamp, window, moment of its last cut, factor of it, ceiling, its step, its goal,
-# state…}.
+# KEYS: meter, state, epoch. ARGV: worker, stamp, and the numbers of `Ask.numbers` in one text: each
+# argument and each part of an answer costs the client as much as working with ten.
+# Answers {numbers, moment of the last cut, stamp, state…}. The numbers: settling seconds,
+# connections (-1: any), messages (-1: any), seconds until the next message, openings (-1: any),
+# hour's window, hour's count, day's window, day's count, workers that want, now, window, factor of
+# its last cut, ceiling, its step, its goal.
 GRANT: Final = """
 local a = {}
-for i = 2, 25 do a[i] = tonumber(ARGV[i]) end
-for i = 30, 36 do a[i] = tonumber(ARGV[i]) end
-local me, mine = ARGV[1], ARGV[26]
-local lease, horizon, settle = a[2], a[3], a[4]
-local want, held, limit = a[5], a[6], a[7]
-local ask, unspent, ps, pm, ph, pd = a[8], a[9], a[10], a[11], a[12], a[13]
-local cpm, open, unopened = a[14], a[15], a[16]
+for number in string.gmatch(ARGV[3], '%S+') do a[#a + 1] = tonumber(number) end
+local me, mine = ARGV[1], ARGV[2]
+local lease, horizon, settle, turn_seconds = a[1], a[2], a[3], a[4]
+local want, held, limit, ask, unspent, over = a[5], a[6], a[7], a[8], a[9], a[10]
+local ps, pm, ph, pd, cpm, open, unopened = a[11], a[12], a[13], a[14], a[15], a[16], a[17]
+local seen_hw, seen_hn, extra_h = a[18], a[19], a[20]
+local seen_dw, seen_dn, extra_d = a[21], a[22], a[23]
+local my_rate, in_use = a[24], a[25]
+local hard, window, cut, grown, calm = limit, a[26], a[27], a[28], a[29]
+local told, risen, rise_seconds, rises, least = a[30], a[31], a[32], a[33], a[34]
 local t = redis.call('TIME')
 local now = t[1] + t[2] / 1000000
 local epoch = redis.call('HMGET', KEYS[3], 'run', 'born')
@@ -100,23 +104,23 @@ end
 
 -- The window that adaptive concurrency has found (engine/shaping/adaptive) is the lane's:
 -- one more a second at most while all is clean, cut once for a burst, whoever hears it.
-local hard, window, cut, grown = limit, tonumber(ARGV[27]), tonumber(ARGV[28]), tonumber(ARGV[29])
+local within = limit
 local aw, ac, af = 0, tonumber(m.ac) or 0, tonumber(m.af) or 1
 -- So is the rate's ceiling that trouble leaves (`rc`, 0 for none): what the complaining worker may
 -- send after its cut, and the others' rates cut as hard. It rises by `rp` to `rg`, then it ends.
 local rc, rb, rp = tonumber(m.rc) or 0, tonumber(m.rb) or 0, tonumber(m.rp) or 0
-local rg, rs, told = tonumber(m.rg) or 0, tonumber(m.rs) or 0, a[31]
+local rg, rs = tonumber(m.rg) or 0, tonumber(m.rs) or 0
 if window > 0 and limit >= 0 then
   local before, step = tonumber(m.ab) or window, tonumber(m.as) or 0
   aw = tonumber(m.aw) or window
   local hard_cut = cut > 0 and cut or 0.5
   local function cut_rate(ceiling)
-    rc = math.max(a[35], ceiling)
+    rc = math.max(least, ceiling)
     rg, rs = math.max(rb * 2, rc * 2), now
-    rp = (rg - rc) / a[34]
+    rp = (rg - rc) / rises
   end
   if cut < 1 then
-    if told > 0 and (now - ac >= a[30] or rc == 0) then
+    if told > 0 and (now - ac >= calm or rc == 0) then
       local all = told / hard_cut + rates
       if rc > 0 then all = math.min(all, rc) end
       rb = all
@@ -124,7 +128,7 @@ if window > 0 and limit >= 0 then
     elseif rc > 0 then
       cut_rate(math.min(rc, rb * hard_cut))
     end
-    if now - ac >= a[30] then
+    if now - ac >= calm then
       before, ac, af = aw, now, cut
       aw = aw * cut
     else
@@ -138,14 +142,14 @@ if window > 0 and limit >= 0 then
     -- A lost memory: the parts that the workers remember add up to what was.
     rb = 0
     cut_rate(rc + told)
-  elseif rc > 0 and a[32] > 0 and now - rs >= 0.9 * a[33] then
+  elseif rc > 0 and risen > 0 and now - rs >= 0.9 * rise_seconds then
     rc, rs = rc + rp, now
     if rc >= rg then rc = 0 end
   end
   for name, value in pairs({rc = rc, rb = rb, rp = rp, rg = rg, rs = rs}) do
     changed[#changed + 1] = name; changed[#changed + 1] = string.format('%.6f', value)
   end
-  aw = math.max(1, math.min(aw, tonumber(ARGV[7])))
+  aw = math.max(1, math.min(aw, hard))
   for name, value in pairs({aw = aw, ac = ac, af = af, ab = before, as = step}) do
     changed[#changed + 1] = name; changed[#changed + 1] = string.format('%.6f', value)
   end
@@ -153,7 +157,7 @@ if window > 0 and limit >= 0 then
 end
 if limit >= 0 then
   table.sort(wanting, function(x, y) return x[1] < y[1] end)
-  local turn = math.floor(now / a[23])
+  local turn = math.floor(now / turn_seconds)
   for i, entry in ipairs(wanting) do entry[3] = (i + turn) % count end
   table.sort(wanting, function(x, y)
     if x[2] ~= y[2] then return x[2] < y[2] end
@@ -166,13 +170,13 @@ if limit >= 0 then
     if entry[1] == me then share = give end
   end
   -- The window yields at once; only the limit waits for connections that may be open still.
-  conns = math.max(0, math.min(share, hard - others))
+  conns = math.max(0, math.min(share, within - others))
   if shut or settling > 0 then conns = 0 end
 end
 local stand = math.max(conns, held)
 if want > 0 or stand > 0 then
   changed[#changed + 1] = 'w:' .. me
-  changed[#changed + 1] = table.concat({stand, now + lease, want, a[24], a[25]}, '|')
+  changed[#changed + 1] = table.concat({stand, now + lease, want, my_rate, in_use}, '|')
 else gone[#gone + 1] = 'w:' .. me end
 
 -- Hours and days. What is paid back or was seen counts only in its own window.
@@ -188,12 +192,12 @@ local function window(n, w, current, seen_w, seen, extra)
   end
   return have, beside
 end
-local hn, hx = window('hn', 'hw', hw, a[17], a[18], a[21])
-local dn, dx = window('dn', 'dw', dw, a[19], a[20], a[22])
-local paid, over = unspent, a[36]
+local hn, hx = window('hn', 'hw', hw, seen_hw, seen_hn, extra_h)
+local dn, dx = window('dn', 'dw', dw, seen_dw, seen_dn, extra_d)
+local paid = unspent
 if not known then paid, over = 0, 0 end
-if a[17] == hw then hn = math.max(0, hn - paid - over) end
-if a[19] == dw then dn = math.max(0, dn - paid - over) end
+if seen_hw == hw then hn = math.max(0, hn - paid - over) end
+if seen_dw == dw then dn = math.max(0, dn - paid - over) end
 
 -- Messages: the tightest of all.
 local st = math.max((tonumber(m.st) or now) - (ps > 0 and paid / ps or 0), now)
@@ -256,10 +260,11 @@ local keep = 120
 if ph >= 0 then keep = math.max(keep, (hw + 1) * 3600 - now + 60) end
 if pd >= 0 then keep = math.max(keep, (dw + 1) * 86400 - now + 60) end
 redis.call('EXPIRE', KEYS[1], math.ceil(keep))
-local answer = {string.format('%.6f', settling), conns, messages, string.format('%.6f', after),
-  opens, hw, hn + hx, dw, dn + dx, count, string.format('%.6f', now), stamp,
-  string.format('%.6f', aw), string.format('%.6f', ac), string.format('%.6f', af),
-  string.format('%.6f', rc), string.format('%.6f', rp), string.format('%.6f', rg)}
+local answer = {
+  string.format('%.6f %d %d %.6f %d %d %d %d %d %d %.6f %.6f %.6f %.6f %.6f %.6f',
+    settling, conns, messages, after, opens, hw, hn + hx, dw, dn + dx, count, now,
+    aw, af, rc, rp, rg),
+  string.format('%.6f', ac), stamp}
 for _, value in ipairs(stop) do answer[#answer + 1] = value end
 return answer
 """
