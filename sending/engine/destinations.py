@@ -20,6 +20,7 @@ from sending.engine.ways import lane_of
 # less than thirty seconds, so this makes none noticeably older.
 _KEPT_SECONDS = 1.0
 _SIZE = 10_000
+_MOST_TRAILS = 64  # of one destination
 
 
 class Trail:
@@ -54,14 +55,17 @@ class Destination:
     def __init__(self, answer: MxAnswer | None = None, site: str = "") -> None:
         self.answer = answer
         self.site = site
-        # By identity: a worker's ways are few, long-lived objects, and comparing two of them field
-        # by field takes longer than making a trail. The trail holds on to its way.
+        # By identity: direct ways are few, long-lived objects, and comparing two of them field by
+        # field takes longer than making a trail. The trail holds on to its way. A route set makes
+        # ways for each message; those are not gathered here for long.
         self._trails: dict[int, Trail] = {}
 
     def trail(self, way: Way) -> Trail:
         """Return what is known of `way` to here."""
         trail = self._trails.get(id(way))
         if trail is None:
+            if len(self._trails) >= _MOST_TRAILS:
+                self._trails.clear()
             trail = self._trails[id(way)] = Trail(way, self)
         return trail
 

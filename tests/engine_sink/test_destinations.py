@@ -82,3 +82,11 @@ async def test_two_ways_made_alike_keep_trails_of_their_own() -> None:
     # Neither way has a name outside: a trail holds on to its own, so no identity is used twice.
     assert first is not second
     assert first.key("opportunistic", "") == second.key("opportunistic", "")
+
+
+async def test_trails_of_ways_made_for_each_message_do_not_pile_up() -> None:
+    there = Destinations(Records(), site_for=None, clock=ManualClock(START)).by_routes()
+    for number in range(1000):
+        way = Way(SOURCE, f"smart-{number}", Relay("relay.test", 587))
+        assert there.trail(way).lane == Lane("ip-1", f"route:smart-{number}")
+    assert len(there._trails) <= 64
