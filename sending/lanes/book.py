@@ -29,7 +29,7 @@ class Book:
         idle_seconds: float,
         tuning: Tuning | None = None,
     ) -> None:
-        self.snapshot = snapshot
+        self._take(snapshot)
         self.lanes: dict[Lane, LaneShare] = {}
         self.by_key: dict[str, LaneShare] = {}
         self._scopes: dict[tuple[str, str], Meter] = {}
@@ -81,7 +81,7 @@ class Book:
 
     def change_limits(self, snapshot: LimitsSnapshot) -> list[Meter]:
         """Take what the database says now; returns the meters whose limit is gone."""
-        self.snapshot = snapshot
+        self._take(snapshot)
         for share in self.lanes.values():
             self._set_limits(share)
         gone = []
@@ -95,6 +95,11 @@ class Book:
             if not meter.is_listed:  # else it hears from Valkey, and says what it knows itself
                 self._seed(meter, (kind, key))
         return gone
+
+    def _take(self, snapshot: LimitsSnapshot) -> None:
+        self.snapshot = snapshot
+        # Whether `meters_for` can find any: limits of sites and lanes stand in their own quotas.
+        self.limits_others = any(kind in SCOPES for kind, _ in snapshot.overrides)
 
     def take_limit_counts(self) -> list[LimitCount]:
         """Return what left under limits since the last call, for `services.add_limit_counts`."""

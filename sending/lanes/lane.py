@@ -235,10 +235,11 @@ class LaneShare:
             self._cut = min(self._cut, adaptive.last_factor)
         elif adaptive.window > window:
             self._has_grown = True
+        if adaptive.window != window:
+            self.allowed = adaptive.connections
         if adaptive.raises != self._raises:
             self._raises = adaptive.raises
             self._has_risen = True
-        self.allowed = adaptive.connections
         self._ceiling = adaptive.per_second
 
     @property

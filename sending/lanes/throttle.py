@@ -200,7 +200,7 @@ class SharedThrottle:
         if code:
             return code, share.meter
         scopes: tuple[Meter, ...] = ()
-        if self._book.snapshot.overrides:
+        if self._book.limits_others:
             scopes = self._book.meters_for(demand)
             for meter in scopes:
                 code = meter.block(now)

@@ -59,6 +59,7 @@ class AdaptiveConcurrency:
         self._tuning = tuning or Tuning()
         self._clock = clock
         self._limits = limits
+        self._most_per_second = limits.rate_per_second
         start = limits.connections if is_known else self._tuning.start
         self._window = float(min(start, limits.connections))
         self._before_cut: tuple[float, float] = (self._window, math.inf)
@@ -92,8 +93,10 @@ class AdaptiveConcurrency:
     @property
     def per_second(self) -> float | None:
         """How many messages a second may go now; None while neither limit nor trouble says."""
-        bounds = [b for b in (self._limits.rate_per_second, self._ceiling) if b is not None]
-        return min(bounds, default=None)
+        limit, ceiling = self._most_per_second, self._ceiling
+        if limit is None or ceiling is None:
+            return limit if ceiling is None else ceiling
+        return min(limit, ceiling)
 
     @property
     def ceiling(self) -> float | None:
@@ -113,18 +116,20 @@ class AdaptiveConcurrency:
     def change_limits(self, limits: Limits) -> None:
         """Take other limits from now on; what was learned stays."""
         self._limits = limits
+        self._most_per_second = limits.rate_per_second
 
     def observe(self, outcome: Outcome) -> None:
         """Learn from one outcome in the lane; holds of our own teach nothing."""
         if outcome.phase in ("throttle", "render", "envelope", "mx", "slice"):
             return
-        self._measure()
+        now = self._clock.monotonic()
+        self._measure(now)
         if is_complaint(outcome):
             self.complained()
         elif outcome.smtp_code is None and outcome.kind == "deferred":
             self._failed(outcome)
         else:
-            self._clean_reply()
+            self._clean_reply(now)
 
     def complained(self) -> None:
         """Halve connections and rate, once for a burst of complaints."""
@@ -218,18 +223,14 @@ class AdaptiveConcurrency:
             self._failures = 0
             self.complained()
 
-    def _clean_reply(self) -> None:
-        now = self._clock.monotonic()
+    def _clean_reply(self, now: float) -> None:
         self._failures = 0
         if now < self._frozen_until:
             return
         self._clean += 1
         tuning = self._tuning
-        enough = self._clean >= tuning.clean_per_step * self.connections
-        if enough and now - self._stepped_at >= tuning.step_seconds:
-            self._clean = 0
-            self._stepped_at = now
-            self._window = min(float(self._limits.connections), max(1.0, self._window) + 1.0)
+        if now - self._stepped_at >= tuning.step_seconds:
+            self._step(now)
         if self._ceiling is not None and now - self._rate_stepped_at >= tuning.rate_step_seconds:
             self._rate_stepped_at = now
             self.raises += 1
@@ -237,8 +238,14 @@ class AdaptiveConcurrency:
             if self._ceiling >= self._ceiling_goal:
                 self._ceiling = None
 
-    def _measure(self) -> None:
-        now = self._clock.monotonic()
+    def _step(self, now: float) -> None:
+        """Open one connection more where all those open have had enough clean replies."""
+        if self._clean >= self._tuning.clean_per_step * self.connections:
+            self._clean = 0
+            self._stepped_at = now
+            self._window = min(float(self._limits.connections), max(1.0, self._window) + 1.0)
+
+    def _measure(self, now: float) -> None:
         fade = math.exp(-(now - self._counted_at) / self._tuning.measure_seconds)
         self._count = self._count * fade + 1.0
         self._counted_at = now
