@@ -124,11 +124,12 @@ def jobs_of(leases: Sequence[Lease]) -> list[Job]:
     if not leases:
         return []
     cursor = raw_cursor().execute(_MESSAGES, {"ids": uuids(lease[0] for lease in leases)})
-    found = {row[0]: row for row in cursor.fetchall()}
+    # By the id's number, because a UUID's hash and comparison are calls of their own.
+    found = {row[0].int: row for row in cursor.fetchall()}
     routes = _routes_of_unknown_fate([lease[0] for lease in leases if lease[3]])
     jobs = []
     for message_id, _, domain, attempts, expires_at, is_taken_over, is_passed in leases:
-        row = found.get(message_id)
+        row = found.get(message_id.int)
         if row is not None:
             recipient, recipient_name, kept, created_at, status = row[6:11]
             is_spanned, first_name, last_name, suppressed, has_left, domain_id = row[11:]

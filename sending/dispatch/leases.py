@@ -119,14 +119,14 @@ class Taker:
             asked = allot(left, limit - len(leases), rng)
             self.closed.ask(asked)
             got = self._passed({batch: asked[batch] for batch in asked if batch in passed})
-            counts = Counter(one[1] for one in got)
-            due = {batch: number - counts[batch] for batch, number in asked.items()
-                   if batch not in avoid_batches and number > counts[batch]}  # fmt: skip
+            counts = _by_batch(got)
+            due = {batch: number - counts[batch.int] for batch, number in asked.items()
+                   if batch not in avoid_batches and number > counts[batch.int]}  # fmt: skip
             windows = self.walks.windows(due, self.closed.by_batch)
             got += self._lease(_LEASE_DUE, due, windows)
             leases += got
-            counts = Counter(one[1] for one in got)
-            dry = {batch for batch, number in asked.items() if counts[batch] < number}
+            counts = _by_batch(got)
+            dry = {batch for batch, number in asked.items() if counts[batch.int] < number}
             more = self.walks.note(
                 {batch: window for batch, window in windows.items() if batch in dry},
                 self.closed.by_batch,
@@ -168,6 +168,11 @@ class Taker:
             },
         )
         return cursor.fetchall()
+
+
+def _by_batch(leases: Iterable[Lease]) -> Counter[int]:
+    """Return how many leases each batch has, by the number of its id."""
+    return Counter([lease[1].int for lease in leases])
 
 
 def _listed(domains: Collection[str]) -> str:

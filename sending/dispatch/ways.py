@@ -16,27 +16,42 @@ from sending.routes.selectors import ways_for
 _KEEP_SECONDS = 5.0
 _HOLD_SECONDS = 15.0
 _Key = tuple[uuid.UUID, str, uuid.UUID | None]
+_Kind = tuple[int, str, int | None, bool]
 
 
 class Ways:
     """The ways of a worker's messages, and the batches that have none here for now."""
 
     def __init__(self) -> None:
-        self._direct: dict[tuple[_Key, bool], tuple[Sequence[RankedSource], tuple[Way, ...]]] = {}
+        self._direct: dict[_Kind, tuple[Sequence[RankedSource], tuple[Way, ...]]] = {}
         self._without: dict[uuid.UUID, float] = {}
         self._reasons: dict[_Key, tuple[float, str]] = {}
 
     def of(self, job: Job, *, load: bool) -> tuple[Way, ...] | None:
         """Return the ways of `job`; with `load=False` None when the database must be asked."""
-        key = (job.tenant_id, job.stream, job.domain_id)
-        found = ways_out(*key, load=load, is_passed=job.is_passed)
+        found = ways_out(
+            job.tenant_id, job.stream, job.domain_id, load=load, is_passed=job.is_passed
+        )
         if found is None:
             return None
-        kept = self._direct.get((key, job.is_passed))
+        kind = _kind_of(job)
+        kept = self._direct.get(kind)
         if kept is None or kept[0] is not found:
             direct = tuple(Way(as_source(x.source), rank=x.rank, weight=x.weight) for x in found)
-            kept = self._direct[key, job.is_passed] = (found, direct)
+            kept = self._direct[kind] = (found, direct)
         return ways_for(job.tenant_id, job.stream, kept[1], only=job.only_route, load=load)
+
+    def without(self, jobs: Sequence[Job]) -> list[Job]:
+        """Return which of `jobs` have no way here; the database is asked once for each kind."""
+        has_way: dict[tuple[_Kind, str | None], bool] = {}
+        stuck = []
+        for job in jobs:
+            asked = (_kind_of(job), job.only_route)
+            if asked not in has_way:
+                has_way[asked] = bool(self.of(job, load=True))
+            if not has_way[asked]:
+                stuck.append(job)
+        return stuck
 
     @staticmethod
     def next_node(job: Job) -> str:
@@ -58,6 +73,12 @@ class Ways:
         if kept is None or kept[0] < now:
             kept = self._reasons[key] = (now + _KEEP_SECONDS, why_no_source(*key))
         return kept[1]
+
+
+def _kind_of(job: Job) -> _Kind:
+    """Return what the direct ways of `job` hang on; by numbers, whose hashes cost nothing."""
+    domain = job.domain_id
+    return job.tenant_id.int, job.stream, None if domain is None else domain.int, job.is_passed
 
 
 def held_for_source(reason: str, at: dt.datetime) -> Outcome:

@@ -173,7 +173,7 @@ class DeliveryWork:
     def _without_ended(self, jobs: list[Job], now: dt.datetime) -> list[Job]:
         """End what must not leave any more, and what is too late."""
         late = [job for job in jobs if job.expires_at <= now]
-        refused = [job for job in jobs if job.expires_at > now and (job.suppressed or job.has_left)]
+        refused = [job for job in jobs if (job.suppressed or job.has_left) and job.expires_at > now]
         if not late and not refused:
             return jobs
         results.expire(late, now=now)
@@ -183,7 +183,7 @@ class DeliveryWork:
 
     def _with_ways(self, jobs: list[Job], now: dt.datetime) -> list[Job]:
         """Leave what this node cannot send to the others, or let it wait with the reason."""
-        stuck = [job for job in jobs if not self._ways.of(job, load=True)]
+        stuck = self._ways.without(jobs)
         if not stuck:
             return jobs
         reasons = {job.message_id: self._ways.why_none(job) for job in stuck}

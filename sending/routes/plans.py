@@ -110,7 +110,7 @@ class Plan:
 
 def as_ways(direct: Sequence[Way | Source]) -> tuple[Way, ...]:
     """Return direct ways; a bare source becomes one."""
-    return tuple(Way(found) if isinstance(found, Source) else found for found in direct)
+    return tuple([Way(found) if isinstance(found, Source) else found for found in direct])
 
 
 def _rests(member: Member, now: dt.datetime) -> bool:
