@@ -28,6 +28,7 @@ from sending.engine.ports import Lane, Outcome
 log = logging.getLogger(__name__)
 
 _ENDING = ".jsonl"
+_LINE = orjson.OPT_APPEND_NEWLINE
 
 
 class Journal:
@@ -45,7 +46,7 @@ class Journal:
         Where that is not possible (the disk is full), the database still gets the result.
         """
         try:
-            os.write(self._file, orjson.dumps(_as_dict(message_id, outcome)) + b"\n")
+            os.write(self._file, orjson.dumps(_as_dict(message_id, outcome), option=_LINE))
         except OSError as error:
             log.error("the journal %s cannot be written: %s", self.path, error)
 

@@ -7,7 +7,6 @@ count in events and roll-ups, whatever is reported twice.
 from __future__ import annotations
 
 import datetime as dt
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -110,9 +109,10 @@ def record(verdicts: Sequence[Verdict], *, worker: str) -> None:
         if waiting:
             _put_back(waiting, worker)
         if tried:
-            changed = _record_attempts(tried)
+            rows = _record_attempts(tried)
             bounced = [one for one in tried if one.status == Message.Status.BOUNCED]
             if bounced:
+                changed = {row[0] for row in rows}
                 _suppress([one for one in bounced if one.job.message_id in changed])
 
 
@@ -133,14 +133,17 @@ def _put_back(verdicts: Sequence[Verdict], worker: str) -> None:
     )
 
 
-def _record_attempts(verdicts: Sequence[Verdict]) -> set[uuid.UUID]:
-    """Write what was tried; return the messages that were not final before."""
+def _record_attempts(verdicts: Sequence[Verdict]) -> list[tuple[Any, ...]]:
+    """Write what was tried; return a row, the id, for each message that was not final before."""
     jobs = [one.job for one in verdicts]
     outcomes = [one.outcome for one in verdicts]
+    replies = [one.reply for one in verdicts]
+    ids = uuids(job.message_id for job in jobs)
+    finals = [one.job.message_id for one in verdicts if one.due_at is None]
     cursor = raw_cursor().execute(
         _RECORD,
         {
-            "ids": uuids(job.message_id for job in jobs),
+            "ids": ids,
             "tenants": uuids(job.tenant_id for job in jobs),
             "attempts": uuids(new_id() for _ in verdicts),
             "events": uuids(new_id() for _ in verdicts),
@@ -149,7 +152,7 @@ def _record_attempts(verdicts: Sequence[Verdict]) -> set[uuid.UUID]:
             "sites": texts(one.site for one in verdicts),
             "numbers": ints(one.attempts for one in verdicts),
             "classes": texts(outcome.classification[:40] for outcome in outcomes),
-            "replies": texts(one.reply for one in verdicts),
+            "replies": texts(replies),
             "finals": times(one.outcome.at if one.due_at is None else None for one in verdicts),
             "outcomes": texts(outcome.kind for outcome in outcomes),
             "phases": texts(outcome.phase for outcome in outcomes),
@@ -162,11 +165,11 @@ def _record_attempts(verdicts: Sequence[Verdict]) -> set[uuid.UUID]:
             "codes": ints(outcome.smtp_code for outcome in outcomes),
             "ambiguous": bools(outcome.is_ambiguous for outcome in outcomes),
             "timings": jsonbs(_timings(one) for one in verdicts),
-            "details": jsonbs(_detail(one) for one in verdicts),
-            "final_ids": uuids(one.job.message_id for one in verdicts if one.due_at is None),
+            "details": jsonbs(map(_detail, verdicts, replies)),
+            "final_ids": ids if len(finals) == len(jobs) else uuids(finals),
         },
     )
-    return {row[0] for row in cursor.fetchall()}
+    return cursor.fetchall()
 
 
 def _timings(verdict: Verdict) -> bytes:
@@ -174,10 +177,10 @@ def _timings(verdict: Verdict) -> bytes:
     return orjson.dumps({name: round(value, 4) for name, value in verdict.outcome.timings.items()})
 
 
-def _detail(verdict: Verdict) -> bytes:
+def _detail(verdict: Verdict, reply: str) -> bytes:
     """Return what the event says beside its columns."""
     outcome = verdict.outcome
-    detail: dict[str, object] = {"reply": verdict.reply, "attempt": verdict.attempts}
+    detail: dict[str, object] = {"reply": reply, "attempt": verdict.attempts}
     if outcome.kind != "delivered":
         detail["class"] = outcome.classification
     if outcome.mx_host:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Coroutine
+from typing import Any
 
 from sending.engine.ports import Demand, Outcome, Permit, Refusal, Throttle
 from sending.routes.services.results import result_of
@@ -25,9 +27,11 @@ class Witness:
         self._found: deque[RouteResult] = deque(maxlen=_MOST)
         self._knows_routes = False
 
-    async def acquire(self, demand: Demand, *, wait_seconds: float) -> Permit | Refusal:
+    def acquire(
+        self, demand: Demand, *, wait_seconds: float
+    ) -> Coroutine[Any, Any, Permit | Refusal]:
         """Ask the real throttle."""
-        return await self._throttle.acquire(demand, wait_seconds=wait_seconds)
+        return self._throttle.acquire(demand, wait_seconds=wait_seconds)
 
     def release(self, permit: Permit) -> None:
         """Give back to the real throttle."""
