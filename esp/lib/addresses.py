@@ -27,11 +27,12 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u206
 _NAMED = re.compile(r'\A(?P<display>"(?:[^"\\]|\\.)*"|[^<>"]*?)\s*<(?P<address>[^<>]*)>\Z', re.S)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Address:
     """One mailbox. `local` is as written; `domain_ascii` is lower-case A-labels.
 
-    `normalised` is what two spellings of one mailbox share; `display` is the name, or "".
+    `normalised` is what two spellings of one mailbox share; `display` is the name, or "". Never
+    changed once made; not frozen, because one is made for every message and that makes it dearer.
     """
 
     local: str
@@ -66,10 +67,11 @@ def parse_address(
     unless `allow_smtputf8`. Raises InvalidInput with a plain sentence.
     """
     match = _FAST.match(text)
-    if match is not None and "--" not in match.group(2):
+    if match is not None:
         local, domain = match.groups()
-        domain = domain.lower()
-        return Address(local, domain, f"{local.lower()}@{domain}")
+        if "--" not in domain:
+            domain = domain.lower()
+            return Address(local, domain, f"{local.lower()}@{domain}")
     return _parse_slowly(text, allow_display=allow_display, allow_smtputf8=allow_smtputf8)
 
 
