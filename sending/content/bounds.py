@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -151,9 +150,10 @@ class BoundedContext(LibraryContext):
 
     def assign(self, key: str, val: Any) -> None:
         self.tick()
-        size = sys.getsizeof(check_value(val), 64)
+        check_value(val)
+        size: int = val.__sizeof__()  # sys.getsizeof takes ten times as long
         if isinstance(val, (list, tuple)):
-            size += sum(map(sys.getsizeof, val))
+            size += sum([item.__sizeof__() for item in val])
         self.locals_size += size - self.sizes.get(key, 0)
         self.sizes[key] = size
         if self.locals_size > MAX_LOCALS:

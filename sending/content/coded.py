@@ -96,11 +96,12 @@ def _whole(text: str) -> str:
 
 def _ended(code: str) -> str:
     """Return `code` without the soft break at its end (RFC 2045 section 6.7, rule 3)."""
-    code = code.removesuffix("\r\n")
-    if not code.endswith("="):  # an escape ends in a digit
-        return code
-    code = code[:-1]
-    return f"{code[:-1]}=20" if code.endswith(" ") else code
+    end = len(code) - 2 if code.endswith("\r\n") else len(code)
+    if code.endswith("=", 0, end):  # an escape ends in a digit
+        end -= 1
+        if code.endswith(" ", 0, end):
+            return f"{code[: end - 1]}=20"
+    return code[:end]
 
 
 def _tidied(code: str) -> str:

@@ -11,7 +11,6 @@ import base64
 import datetime as dt
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from email.utils import format_datetime
 from functools import lru_cache
 
@@ -75,6 +74,7 @@ _PLAIN_PHRASE = re.compile(
     r"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]+(?: [A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]+)*"
 ).fullmatch
 _PLAIN_MAILBOX = re.compile(r"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~.]+@[A-Za-z0-9.\-]+").fullmatch
+_NOT_IN_MAILBOX = re.compile(r'[\s<>,;"()]').search
 _PLAIN_ID = re.compile(r"<[!-;=?A-~]{1,300}@[!-;=?A-~]{1,300}>").fullmatch
 _PLAIN_URL = re.compile(r"(?:https?|mailto):[!-+\--;=?-~]{1,890}").fullmatch
 _RESERVED_PREFIXES = ("content-", "arc-", "resent-", "x-mailwright-")
@@ -176,17 +176,21 @@ def _phrase(display: str) -> list[str]:
 def address_header(name: str, addresses: Sequence[Address]) -> str:
     """Return the folded header line of one or more addresses; domains are A-labels."""
     tokens: list[str] = []
-    for number, address in enumerate(addresses):
-        check_header_value(name, address.display)
-        check_header_value(name, address.addr_spec)
-        if not address.domain_ascii.isascii() or re.search(r'[\s<>,;"()]', address.addr_spec):
-            raise InvalidInput(f"The header {name} holds a malformed address.", field=name.lower())
-        comma = "," if number < len(addresses) - 1 else ""
-        if address.display:
-            tokens += [*_phrase(address.display), f"<{address.addr_spec}>{comma}"]
-        else:
-            tokens.append(address.addr_spec + comma)
+    for address in addresses:
+        *phrase, mailbox = _mailbox(name, address.display, address)
+        tokens += [*phrase, f"{mailbox},"]
+    tokens[-1] = tokens[-1].removesuffix(",")
     return fold(name, tokens)
+
+
+def _mailbox(name: str, display: str, address: Address) -> list[str]:
+    """Return the tokens of one address with the name `display`."""
+    mailbox = address.addr_spec
+    check_header_value(name, display)
+    check_header_value(name, mailbox)
+    if not address.domain_ascii.isascii() or _NOT_IN_MAILBOX(mailbox):
+        raise InvalidInput(f"The header {name} holds a malformed address.", field=name.lower())
+    return [*_phrase(display), f"<{mailbox}>"] if display else [mailbox]
 
 
 def recipient_line(display: str, address: Address) -> str:
@@ -201,7 +205,7 @@ def recipient_line(display: str, address: Address) -> str:
         and (not display or (_PLAIN_PHRASE(display) and len(display) <= 60 and "=?" not in display))
     ):
         return line
-    return address_header("To", [replace(address, display=display)])
+    return fold("To", _mailbox("To", display, address))
 
 
 def subject_line(subject: str) -> str:

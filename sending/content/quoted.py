@@ -165,7 +165,7 @@ class Quoted(Form):
 
     def place_clean(self, text: str, column: int) -> str:
         room = WIDTH - column
-        if room < len(text) <= room + WIDTH:  # a tracked link
+        if 0 < len(text) - room <= WIDTH:  # a tracked link
             return f"{text[:room]}=\r\n{text[room:]}=\r\n"
         return wrap(text, column) + SOFT
 
