@@ -17,7 +17,7 @@ from django.http import HttpRequest, HttpResponse
 
 from esp.kit.client import client_ip
 from esp.kit.outage import is_outage, outage_answer
-from tenants.apikeys.services import actor_for_key
+from tenants.apikeys.services import KeyText, actor_for_key, read_key
 from tenants.audit.services import coming_from
 from tenants.directory.actor import Actor
 from tenants.directory.selectors import actor_for_user
@@ -55,29 +55,47 @@ class ActorMiddleware:
         request.actor = None  # type: ignore[attr-defined]
         if request.path.startswith(_PLAIN_PATHS):
             return self.get_response(request)
+        answer = self._answer_program if request.path.startswith("/api/") else self._answer_person
         try:
-            with transaction.atomic(), request_role(), coming_from(client_ip(request)):
-                return self._answer(request)
+            with coming_from(client_ip(request)):
+                return answer(request)
         except (DatabaseError, InterfaceError) as error:
             # Opening or committing failed: whatever the view has promised was not kept.
             if not is_outage(error):
                 raise
             return outage_answer(request, error)
 
-    def _answer(self, request: HttpRequest) -> HttpResponse:
-        actor = self._find_actor(request)
-        if actor is None:
-            return self.get_response(request)
-        actor = replace(actor, ip_address=client_ip(request))
-        request.actor = actor  # type: ignore[attr-defined]
-        with scope(actor.tenant_id):
+    def _answer_program(self, request: HttpRequest) -> HttpResponse:
+        """Answer in the scope that the key's text names, once the key has shown to be live."""
+        key = self._key_in(request)
+        if key is not None:
+            with scope(key.tenant_id), request_role():
+                actor = actor_for_key(key)
+                if actor is not None:
+                    self._set_actor(request, actor)
+                    return self.get_response(request)
+        with transaction.atomic(), request_role():
             return self.get_response(request)
 
+    def _answer_person(self, request: HttpRequest) -> HttpResponse:
+        with transaction.atomic(), request_role():
+            actor = self._find_actor(request)
+            if actor is None:
+                return self.get_response(request)
+            self._set_actor(request, actor)
+            with scope(actor.tenant_id):
+                return self.get_response(request)
+
+    @staticmethod
+    def _set_actor(request: HttpRequest, actor: Actor) -> None:
+        request.actor = replace(actor, ip_address=client_ip(request))  # type: ignore[attr-defined]
+
+    @staticmethod
+    def _key_in(request: HttpRequest) -> KeyText | None:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        return read_key(token.strip()) if scheme.lower() == "bearer" else None
+
     def _find_actor(self, request: HttpRequest) -> Actor | None:
-        if request.path.startswith("/api/"):
-            header = request.headers.get("Authorization", "")
-            scheme, _, token = header.partition(" ")
-            return actor_for_key(token.strip()) if scheme.lower() == "bearer" else None
         if not request.user.is_authenticated:
             return None
         identify_user(request.user.pk)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import secrets
+import uuid
+from dataclasses import dataclass
 
 from django.utils import timezone
 
@@ -13,9 +15,7 @@ from esp.lib.ids import decode, encode
 from tenants.apikeys.models import ApiKey
 from tenants.audit.services import record
 from tenants.directory.actor import Actor
-from tenants.directory.models import Tenant
 from tenants.directory.permissions import PERMISSIONS
-from tenants.scoping.context import scope
 
 _SECRET_BYTES = 30
 # "Last used" is for people; a write for each request would cost more than it tells.
@@ -65,25 +65,40 @@ def revoke_key(*, actor: Actor, key: ApiKey) -> None:
         record(actor, "apikeys.revoke", target=key.name)
 
 
-def actor_for_key(text: str) -> Actor | None:
-    """Return the actor for a key's text, or None for anything that is not a live key."""
+@dataclass(frozen=True, slots=True)
+class KeyText:
+    """What a key's text says; whether there is such a key is not known yet."""
+
+    tenant_id: uuid.UUID
+    secret: str
+
+
+def read_key(text: str) -> KeyText | None:
+    """Return what a key's text says, or None for anything that is none."""
     prefix, _, rest = text.partition("_")
     tenant_text, _, secret = rest.partition("_")
     if prefix != "mw" or not secret:
         return None
     try:
-        tenant_id = decode(tenant_text)
+        return KeyText(decode(tenant_text), secret)
     except ValueError:
         return None
-    with scope(tenant_id):
-        key = ApiKey.objects.filter(secret_hash=_hash(secret), revoked_at=None).first()
-        if key is None or not Tenant.objects.filter(pk=tenant_id).exists():
-            return None
-        now = timezone.now()
-        if key.last_used_at is None or now - key.last_used_at > _LAST_USED_STEP:
-            ApiKey.objects.filter(pk=key.pk).update(last_used_at=now)
+
+
+def actor_for_key(text: KeyText) -> Actor | None:
+    """Return the actor of a live key, or None; in the scope of the tenant that its text names."""
+    key = (
+        ApiKey.objects.filter(secret_hash=_hash(text.secret), revoked_at=None)
+        .only("name", "scopes", "last_used_at")
+        .first()
+    )
+    if key is None:
+        return None
+    now = timezone.now()
+    if key.last_used_at is None or now - key.last_used_at > _LAST_USED_STEP:
+        ApiKey.objects.filter(pk=key.pk).update(last_used_at=now)
     return Actor(
-        tenant_id=tenant_id,
+        tenant_id=text.tenant_id,
         permissions=frozenset(key.scopes) & frozenset(PERMISSIONS),
         api_key_id=key.pk,
         label=f"API key {key.name}",

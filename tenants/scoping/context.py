@@ -42,15 +42,23 @@ def _tell_database(tenant_id: uuid.UUID | None) -> None:
         )
 
 
+def _is_told(tenant_id: uuid.UUID) -> bool:
+    """Tell whether the running transaction acts for this tenant already."""
+    return _current.get() == tenant_id and connection.in_atomic_block
+
+
 @contextmanager
 def scope(tenant_id: uuid.UUID) -> Iterator[None]:
     """Act for one tenant, inside one transaction (a savepoint when one is open already).
 
-    Leaving restores the tenant that was in scope before, in Python and in the database.
+    Leaving restores the tenant that was in scope before, in Python and in the database. What the
+    database knows already it is not told again: each word is a round trip.
     """
     before = _current.get()
+    is_nested, is_told = connection.in_atomic_block, _is_told(tenant_id)
     with transaction.atomic():
-        _tell_database(tenant_id)
+        if not is_told:
+            _tell_database(tenant_id)
         token = _current.set(tenant_id)
         try:
             yield
@@ -60,8 +68,23 @@ def scope(tenant_id: uuid.UUID) -> Iterator[None]:
             _current.reset(token)
             raise
         _current.reset(token)
-        if not connection.needs_rollback:
+        # The setting ends with its transaction by itself.
+        if is_nested and not is_told and not connection.needs_rollback:
             _tell_database(before)
+
+
+@contextmanager
+def joined_scope(tenant_id: uuid.UUID) -> Iterator[None]:
+    """Act for one tenant in the transaction that does so already; where none does, in a `scope`.
+
+    For a service that makes every check before its first write: with no savepoint of its own, an
+    error leaves what was written to the transaction's owner.
+    """
+    if _is_told(tenant_id):
+        yield
+        return
+    with scope(tenant_id):
+        yield
 
 
 def identify_user(user_id: int | None) -> None:

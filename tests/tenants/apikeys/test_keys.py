@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import re
+import uuid
+from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
+from esp.kit.valkey import BucketAnswer
+from tenants.apikeys import authentication, services
 from tenants.apikeys.models import ApiKey
-from tenants.apikeys.services import actor_for_key
+from tenants.apikeys.services import read_key
+from tenants.directory.actor import Actor
 from tenants.directory.permissions import Role
+from tenants.scoping.context import scope, tenant_id_or_none
 from tests import make
 from tests.cast import Cast
+
+
+def actor_for_key(text: str) -> Actor | None:
+    key = read_key(text)
+    if key is None:
+        return None
+    with scope(key.tenant_id):
+        return services.actor_for_key(key)
+
 
 GOOD = {"name": "Web shop", "scopes": ["messages:send", "messages:read"]}
 
@@ -74,3 +90,27 @@ def test_a_developer_gives_no_right_they_lack(cast: Cast) -> None:
 @pytest.mark.parametrize("text", ["", "mw_", "mw_x_y", "Bearer", "mw_" + "0" * 26 + "_x\x00"])
 def test_a_text_that_is_no_key_is_none(db: None, text: str) -> None:
     assert actor_for_key(text) is None
+
+
+def test_a_key_opens_no_tenant_but_its_own(cast: Cast) -> None:
+    _, text = make.api_key(cast.acme)
+    _, other = make.api_key(cast.globex)
+    forged = "_".join([*other.split("_", 2)[:2], text.split("_", 2)[2]])
+    assert actor_for_key(forged) is None
+    answer = make.ApiClient(forged).get("/api/v1/messages")
+    assert answer.status_code == 401
+
+
+def test_a_refused_key_leaves_no_scope_behind(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    key, text = make.api_key(cast.acme)
+    ApiKey.unscoped.filter(pk=key.pk).update(revoked_at=timezone.now())
+    seen: list[uuid.UUID | None] = []
+    take = authentication.take
+
+    def watched(*args: Any, **kwargs: Any) -> BucketAnswer:
+        seen.append(tenant_id_or_none())
+        return take(*args, **kwargs)
+
+    monkeypatch.setattr(authentication, "take", watched)
+    assert make.ApiClient(text).get("/api/v1/messages").status_code == 401
+    assert seen == [None]

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from tenants.directory.models import Membership
-from tenants.scoping.context import ScopeMissing, current_tenant_id, scope, tenant_id_or_none
+from tenants.scoping.context import (
+    ScopeMissing,
+    current_tenant_id,
+    joined_scope,
+    scope,
+    tenant_id_or_none,
+)
 from tests import make
 from tests.cast import Cast
 
@@ -15,6 +22,11 @@ def database_setting() -> str:
     with connection.cursor() as cursor:
         cursor.execute("SELECT current_setting('app.tenant_id', true)")
         return cursor.fetchone()[0] or ""
+
+
+def _delete_and_fail() -> None:
+    Membership.objects.all().delete()
+    raise ValueError("boom")
 
 
 def test_a_query_without_a_scope_raises(cast: Cast) -> None:
@@ -61,3 +73,47 @@ def test_an_error_inside_a_scope_restores_the_one_before(cast: Cast) -> None:
         assert current_tenant_id() == cast.acme.pk
         assert database_setting() == str(cast.acme.pk)
         assert Membership.objects.count() == 2
+
+
+def test_a_scope_of_the_same_tenant_undoes_its_own_part(cast: Cast) -> None:
+    with scope(cast.acme.pk):
+        with pytest.raises(ValueError, match="boom"), scope(cast.acme.pk):
+            _delete_and_fail()
+        assert database_setting() == str(cast.acme.pk)
+        assert Membership.objects.count() == 2
+
+
+def test_the_database_is_told_again_after_another_tenant(cast: Cast) -> None:
+    with scope(cast.acme.pk):
+        with scope(cast.globex.pk), scope(cast.acme.pk):
+            assert database_setting() == str(cast.acme.pk)
+        with scope(cast.acme.pk):
+            assert database_setting() == str(cast.acme.pk)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_scope_tells_the_database_once(cast: Cast) -> None:
+    asked = CaptureQueriesContext(connection)
+    with asked, scope(cast.acme.pk), joined_scope(cast.acme.pk):
+        pass
+    told = [query["sql"] for query in asked if "set_config" in query["sql"]]
+    assert len(told) == 1
+    assert not [query for query in asked if "SAVEPOINT" in query["sql"]]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_joined_scope_opens_one_where_there_is_none(cast: Cast) -> None:
+    with joined_scope(cast.acme.pk):
+        assert current_tenant_id() == cast.acme.pk
+        assert database_setting() == str(cast.acme.pk)
+    with scope(cast.globex.pk), joined_scope(cast.acme.pk):
+        assert database_setting() == str(cast.acme.pk)
+    assert tenant_id_or_none() is None
+
+
+def test_a_joined_scope_leaves_an_error_to_the_transaction(cast: Cast) -> None:
+    with scope(cast.acme.pk):
+        with pytest.raises(ValueError, match="boom"), joined_scope(cast.acme.pk):
+            _delete_and_fail()
+        assert not transaction.get_rollback()
+        assert Membership.objects.count() == 0
