@@ -47,7 +47,8 @@ __all__ = [
 # A change by the operator, or a node's death, reaches every delivery process within this time.
 _KEEP_SECONDS = 30.0
 _KEEP_EMPTY_SECONDS = 5.0
-_Key = tuple[uuid.UUID, str, uuid.UUID | None]
+# By the ids' numbers: hashing and comparing UUIDs is Python, for each message twice.
+_Key = tuple[int, str, int]
 _Ways = tuple[RankedSource, ...]
 
 
@@ -99,12 +100,11 @@ def ways_out(
     Kept for 30 seconds (5 when empty) in the process; with `load=False` only what is kept is
     returned, else None (for event loops, which must not ask the database).
     """
-    key = (tenant_id, stream, domain_id)
-    kept = _kept.get(key)
+    kept = _kept.get(_key(tenant_id, stream, domain_id))
     if kept is None or time.monotonic() >= kept.until:
         if not load:
             return None
-        kept = _load(key)
+        kept = _load(tenant_id, stream, domain_id)
     return kept.passed if is_passed else kept.ways
 
 
@@ -113,13 +113,16 @@ def node_after(tenant_id: uuid.UUID, stream: str, domain_id: uuid.UUID | None) -
 
     As `ways_out` knew it when it was asked last; never asks the database.
     """
-    kept = _kept.get((tenant_id, stream, domain_id))
+    kept = _kept.get(_key(tenant_id, stream, domain_id))
     return kept.next_node if kept is not None else ""
 
 
-def _load(key: _Key) -> _Kept:
+def _key(tenant_id: uuid.UUID, stream: str, domain_id: uuid.UUID | None) -> _Key:
+    return tenant_id.int, stream, 0 if domain_id is None else domain_id.int
+
+
+def _load(tenant_id: uuid.UUID, stream: str, domain_id: uuid.UUID | None) -> _Kept:
     picture = _recent_picture()
-    tenant_id, stream, domain_id = key
     rule = _rule_for(tenant_id, stream, domain_id)
     if rule is not None and rule not in picture.pools:  # made within the last seconds
         picture = take_picture()
@@ -135,7 +138,8 @@ def _load(key: _Key) -> _Kept:
     if len(_kept) >= _KEEP_KEYS:
         _kept.clear()
     seconds = _KEEP_SECONDS if ways else _KEEP_EMPTY_SECONDS
-    found = _kept[key] = _Kept(time.monotonic() + seconds, ways, passed, after)
+    found = _Kept(time.monotonic() + seconds, ways, passed, after)
+    _kept[_key(tenant_id, stream, domain_id)] = found
     return found
 
 

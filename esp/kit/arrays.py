@@ -20,7 +20,19 @@ from django.db import connection
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
-__all__ = ["Packed", "bools", "ints", "jsonbs", "raw_cursor", "texts", "times", "uuids"]
+from esp.lib.ids import new_id_bytes
+
+__all__ = [
+    "Packed",
+    "bools",
+    "ints",
+    "jsonbs",
+    "new_uuids",
+    "raw_cursor",
+    "texts",
+    "times",
+    "uuids",
+]
 
 _head = struct.Struct("!iiIii").pack
 _length = struct.Struct("!i").pack
@@ -74,6 +86,11 @@ class _Jsonbs(Packed):
 def uuids(values: Iterable[uuid.UUID | None]) -> Packed:
     """Pack a uuid[]."""
     return _Uuids([_NULL if value is None else _UUID_LENGTH + value.bytes for value in values])
+
+
+def new_uuids(count: int) -> Packed:
+    """Pack a uuid[] of fresh ids (UUIDv7)."""
+    return _Uuids([_UUID_LENGTH + new_id_bytes() for _ in range(count)])
 
 
 def texts(values: Iterable[str]) -> Packed:

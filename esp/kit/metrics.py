@@ -10,6 +10,7 @@ from __future__ import annotations
 import bisect
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -54,11 +55,13 @@ class Tally:
         key = _SEPARATOR.join((name, *labels))
         self._counts[key] = self._counts.get(key, 0) + amount
 
-    def observe(self, name: str, labels: tuple[str, ...], seconds: float) -> None:
-        """Add one observation to a histogram."""
-        place = bisect.bisect_left(self._known[name].buckets, seconds)
-        self.count(name, (*labels, str(place)))
-        self.count(name, (*labels, "sum"), seconds)
+    def observe(self, name: str, labels: tuple[str, ...], seconds: Sequence[float]) -> None:
+        """Add observations to a histogram."""
+        buckets = self._known[name].buckets
+        places = Counter([bisect.bisect_left(buckets, value) for value in seconds])
+        for place, times in places.items():
+            self.count(name, (*labels, str(place)), times)
+        self.count(name, (*labels, "sum"), sum(seconds))
 
     def flush(self, client: redis.Redis, *, force: bool = False) -> None:
         """Add the counts to those in Valkey, once a second; they are kept while it is away."""

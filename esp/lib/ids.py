@@ -25,6 +25,12 @@ def new_id() -> uuid.UUID:
     return uuid.UUID(int=uuid_utils.uuid7().int)
 
 
+def new_id_bytes() -> bytes:
+    """Return the 16 bytes of a fresh id, for who writes many and reads none."""
+    value: bytes = uuid_utils.uuid7().bytes
+    return value
+
+
 def as_text(value: uuid.UUID) -> str:
     """Return `str(value)`, remembered: for what many messages share (their batch, their tenant)."""
     return _text(value.int)

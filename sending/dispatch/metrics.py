@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Final
 
@@ -57,21 +58,26 @@ class DeliveryMetrics:
         self._tally = Tally(DEFINITIONS)
 
     def note(self, stream: str, outcomes: Iterable[Outcome]) -> None:
-        """Count `outcomes` of messages of `stream`."""
-        tally = self._tally
+        """Count `outcomes` of messages of `stream`, all together before the tally hears of them."""
+        counts: Counter[tuple[str, ...]] = Counter()
+        timings: defaultdict[str, list[float]] = defaultdict(list)
         for outcome in outcomes:
             if outcome.phase == "throttle":
-                tally.count("mailwright_held", (outcome.hold or "connections",))
+                counts["mailwright_held", outcome.hold or "connections"] += 1
                 continue
-            tally.count("mailwright_attempts", (stream, outcome.kind))
-            tally.count("mailwright_sessions", (outcome.tls_version or "none",))
+            counts["mailwright_attempts", stream, outcome.kind] += 1
+            counts["mailwright_sessions", outcome.tls_version or "none"] += 1
             if outcome.kind != "delivered":
                 site = site_label(outcome.lane.site if outcome.lane is not None else "")
-                tally.count("mailwright_replies", (site, outcome.classification))
+                counts["mailwright_replies", site, outcome.classification] += 1
             if outcome.is_ambiguous:
-                tally.count("mailwright_ambiguous", ())
+                counts["mailwright_ambiguous",] += 1
             for phase, seconds in outcome.timings.items():
-                tally.observe("mailwright_phase_seconds", (phase,), seconds)
+                timings[phase].append(seconds)
+        for (name, *labels), times in counts.items():
+            self._tally.count(name, tuple(labels), times)
+        for phase, found in timings.items():
+            self._tally.observe("mailwright_phase_seconds", (phase,), found)
 
     def flush(self, client: redis.Redis, *, force: bool = False) -> None:
         """Tell Valkey, once a second."""

@@ -13,8 +13,8 @@ from typing import Any
 import orjson
 from django.db import connection, transaction
 
-from esp.kit.arrays import bools, ints, jsonbs, raw_cursor, texts, times, uuids
-from esp.lib.ids import new_id, to_public
+from esp.kit.arrays import bools, ints, jsonbs, new_uuids, raw_cursor, texts, times, uuids
+from esp.lib.ids import to_public
 from sending.audience.suppressions import SuppressionEntry, suppress_many
 from sending.dispatch.claims import Job
 from sending.dispatch.verdicts import Verdict, judge
@@ -145,8 +145,8 @@ def _record_attempts(verdicts: Sequence[Verdict]) -> list[tuple[Any, ...]]:
         {
             "ids": ids,
             "tenants": uuids(job.tenant_id for job in jobs),
-            "attempts": uuids(new_id() for _ in verdicts),
-            "events": uuids(new_id() for _ in verdicts),
+            "attempts": new_uuids(len(verdicts)),
+            "events": new_uuids(len(verdicts)),
             "ats": times(outcome.at for outcome in outcomes),
             "statuses": texts(one.status for one in verdicts),
             "sites": texts(one.site for one in verdicts),

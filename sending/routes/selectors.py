@@ -40,7 +40,8 @@ WINDOW = dt.timedelta(minutes=15)
 # A change by an operator, or a rest, reaches every delivery process within this time.
 _KEEP_SECONDS = 15.0
 _KEEP_KEYS = 50_000
-_choices: dict[tuple[uuid.UUID, str], tuple[float, uuid.UUID | None]] = {}
+# By the tenant's number: hashing and comparing UUIDs is Python, for each message.
+_choices: dict[tuple[int, str], tuple[float, uuid.UUID | None]] = {}
 _plans: dict[uuid.UUID, tuple[float, Plan | None]] = {}
 _broken: dict[uuid.UUID, str] = {}
 
@@ -80,7 +81,7 @@ def ways_for(
     Empty when `direct` is and no other route is there. Kept for 15 seconds in the process; with
     `load=False` only what is kept is used, else None (event loops must not ask the database).
     """
-    kept, chosen = _kept_choice((tenant_id, stream))
+    kept, chosen = _kept_choice((tenant_id.int, stream))
     plan: Plan | None = None
     if kept and chosen is not None:
         kept, plan = _kept_plan(chosen)
@@ -93,7 +94,7 @@ def ways_for(
     return plan.ways(as_ways(direct), only=only, now=dt.datetime.now(dt.UTC))
 
 
-def _kept_choice(key: tuple[uuid.UUID, str]) -> tuple[bool, uuid.UUID | None]:
+def _kept_choice(key: tuple[int, str]) -> tuple[bool, uuid.UUID | None]:
     found = _choices.get(key)
     is_fresh = found is not None and time.monotonic() < found[0]
     return is_fresh, found[1] if found is not None else None
@@ -116,7 +117,7 @@ def _load(tenant_id: uuid.UUID, stream: str) -> Plan | None:
     chosen = set_for(tenant_id, stream)
     if len(_choices) >= _KEEP_KEYS:
         _choices.clear()
-    _choices[(tenant_id, stream)] = (until, chosen)
+    _choices[tenant_id.int, stream] = (until, chosen)
     if chosen is None:
         return None
     kept, plan = _kept_plan(chosen)
