@@ -52,13 +52,6 @@ class StatKey:
     detail: str = ""
 
 
-_INSERT_EVENTS = """
-INSERT INTO sending_event
-    (id, tenant_id, kind, at, message_id, batch_id, contact_id, recipient, site, is_machine, detail)
-SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::timestamptz[], %s::uuid[], %s::uuid[],
-                     %s::uuid[], %s::text[], %s::text[], %s::bool[], %s::jsonb[])
-"""
-
 _ADD_STATS = """
 INSERT INTO sending_statbucket (id, tenant_id, batch_id, hour, site, kind, detail, count)
 SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::uuid[], %s::timestamptz[], %s::text[], %s::text[],
@@ -66,6 +59,15 @@ SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::uuid[], %s::timestamptz[], %s::
 ON CONFLICT (batch_id, hour, site, kind, detail)
 DO UPDATE SET count = sending_statbucket.count + EXCLUDED.count
 """
+
+# The log's rows and their counts in one round trip.
+_RECORD = f"""
+WITH counted AS ({_ADD_STATS})
+INSERT INTO sending_event
+    (id, tenant_id, kind, at, message_id, batch_id, contact_id, recipient, site, is_machine, detail)
+SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::timestamptz[], %s::uuid[], %s::uuid[],
+                     %s::uuid[], %s::text[], %s::text[], %s::bool[], %s::jsonb[])
+"""  # noqa: S608 (a constant of ours)
 
 
 def record_facts(facts: Sequence[Fact]) -> None:
@@ -88,9 +90,13 @@ def record_facts(facts: Sequence[Fact]) -> None:
         )
         for fact in facts
     ]
+    counts = _count_rows(Counter(stat_key(fact) for fact in facts))
     with connection.cursor() as cursor:
-        cursor.execute(_INSERT_EVENTS, [list(column) for column in zip(*rows, strict=True)])
-    add_counts(Counter(stat_key(fact) for fact in facts))
+        cursor.execute(_RECORD, [*_columns(counts), *_columns(rows)])
+
+
+def _columns(rows: Iterable[tuple[object, ...]]) -> list[list[object]]:
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 def stat_key(fact: Fact) -> StatKey:
@@ -111,7 +117,16 @@ def hour_of(moment: dt.datetime) -> dt.datetime:
 
 
 def add_counts(counts: Mapping[StatKey, int]) -> None:
-    """Add `counts` to the roll-ups, in the running transaction.
+    """Add `counts` to the roll-ups, in the running transaction."""
+    rows = _count_rows(counts)
+    if not rows:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(_ADD_STATS, _columns(rows))
+
+
+def _count_rows(counts: Mapping[StatKey, int]) -> list[tuple[object, ...]]:
+    """Return the rows that add `counts`.
 
     Cells are written in one order by everyone, so that two writers never wait for each other in a
     circle.
@@ -126,15 +141,11 @@ def add_counts(counts: Mapping[StatKey, int]) -> None:
             cell[0].detail,
         ),
     )
-    rows = [
+    return [
         (new_id(), key.tenant_id, key.batch_id, key.hour, key.site, key.kind, key.detail, count)
         for key, count in cells
         if count
     ]
-    if not rows:
-        return
-    with connection.cursor() as cursor:
-        cursor.execute(_ADD_STATS, [list(column) for column in zip(*rows, strict=True)])
 
 
 _ADD_LINK_CLICK = """
