@@ -30,7 +30,9 @@ MAX_KEY: Final = 255
 _KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
 _LOCK_NOT_AVAILABLE = "55P03"
 
+# One round trip: the patience is for this one wait, not for the rest of the transaction.
 _CLAIM = """
+SET LOCAL lock_timeout = %(patience)s;
 INSERT INTO sending_idempotencykey
     (id, tenant_id, key, request_hash, status_code, body, created_at)
 VALUES (%(id)s, %(tenant)s, %(key)s, %(hash)s, NULL, NULL, %(now)s)
@@ -38,7 +40,12 @@ ON CONFLICT (tenant_id, key) DO UPDATE
     SET request_hash = EXCLUDED.request_hash, status_code = NULL, body = NULL,
         created_at = EXCLUDED.created_at
     WHERE sending_idempotencykey.created_at <= %(oldest)s
-RETURNING id
+RETURNING id;
+SET LOCAL lock_timeout TO DEFAULT
+"""
+_STORE = """
+UPDATE sending_idempotencykey SET status_code = %s, body = %s::jsonb
+WHERE tenant_id = %s AND key = %s
 """
 
 
@@ -84,11 +91,12 @@ def claim_key(key: str, request_hash: str) -> StoredAnswer | None:
 def _take(key: str, request_hash: str) -> bool:
     now = timezone.now()
     try:
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{WAIT_SECONDS}s"])
+        # Whoever waited too long has failed as a whole: there is no savepoint to go back to.
+        with transaction.atomic(savepoint=False), connection.cursor() as cursor:
             cursor.execute(
                 _CLAIM,
                 {
+                    "patience": f"{WAIT_SECONDS}s",
                     "id": new_id(),
                     "tenant": current_tenant_id(),
                     "key": key,
@@ -97,8 +105,8 @@ def _take(key: str, request_hash: str) -> bool:
                     "oldest": now - KEEP,
                 },
             )
+            cursor.nextset()  # past the answer to SET
             taken = cursor.fetchone() is not None
-            cursor.execute("SET LOCAL lock_timeout TO DEFAULT")
     except OperationalError as error:
         if getattr(error.__cause__, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
             raise
@@ -111,7 +119,8 @@ def _take(key: str, request_hash: str) -> bool:
 
 def store_answer(key: str, status_code: int, body: dict[str, Any]) -> None:
     """Keep the answer of the request that claimed `key`."""
-    IdempotencyKey.objects.filter(key=key).update(status_code=status_code, body=body)
+    with connection.cursor() as cursor:
+        cursor.execute(_STORE, [status_code, orjson.dumps(body).decode(), current_tenant_id(), key])
 
 
 def purge_old_keys() -> int:
