@@ -38,16 +38,20 @@ def senders_of_tenant() -> list[Sender]:
     return list(Sender.objects.select_related("domain").order_by("email"))
 
 
-def verified_domain_for(email: str) -> Domain | None:
-    """Return the verified domain of the tenant in scope that may send as `email`, or None.
+def covering_names(email: str) -> list[str]:
+    """Return the names of the domains that may send as `email`; the longest that there is does.
 
     A From address on a subdomain is covered by its parent: DKIM and SPF stay aligned (relaxed
     alignment, RFC 9989 section 3.2.10).
     """
     host = email.rpartition("@")[2].lower().rstrip(".")
     labels = host.split(".")
-    candidates = [".".join(labels[start:]) for start in range(len(labels) - 1)]
-    found = Domain.objects.filter(name__in=candidates, status=Domain.Status.VERIFIED)
+    return [".".join(labels[start:]) for start in range(len(labels) - 1)]
+
+
+def verified_domain_for(email: str) -> Domain | None:
+    """Return the verified domain of the tenant in scope that may send as `email`, or None."""
+    found = Domain.objects.filter(name__in=covering_names(email), status=Domain.Status.VERIFIED)
     return max(found, key=lambda domain: len(domain.name), default=None)
 
 

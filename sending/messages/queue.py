@@ -9,9 +9,10 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
+import orjson
 from django.conf import settings
 from django.db import connection
 
@@ -38,7 +39,14 @@ _SLOT: Final = SLOT_SQL.format(address="email", slots="%(mw_slots)s")
 _SLOT_ID: Final = ID_SQL.format(us="(%(mw_us)s::bigint + n)", tail=RANDOM_TAIL_SQL)
 
 _INSERT = """
-WITH incoming AS (
+WITH content AS (
+    INSERT INTO sending_messagecontent (
+        id, tenant_id, domain_id, from_name, from_email, reply_to, compiled, headers, attachments,
+        track_opens, track_clicks, list_ids, is_test, created_at)
+    VALUES (%(content)s, %(tenant)s, %(domain)s, %(from_name)s, %(from_email)s, %(reply_to)s,
+            %(compiled)s::jsonb, %(headers)s::jsonb, %(attachments)s::jsonb, %(track_opens)s,
+            %(track_clicks)s, '{}', false, %(now)s)
+), incoming AS (
     SELECT * FROM unnest(
         %(ids)s::uuid[], %(recipients)s::text[], %(names)s::text[], %(variables)s::jsonb[],
         %(domains)s::text[], %(refusals)s::text[], %(contacts)s::uuid[]
@@ -101,12 +109,27 @@ class NewMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class NewContent:
+    """The content of a request's messages; the fields are those of `MessageContent`."""
+
+    id: uuid.UUID
+    domain_id: uuid.UUID
+    from_email: str
+    compiled: Mapping[str, Any]
+    from_name: str = ""
+    reply_to: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    attachments: Sequence[Mapping[str, str]] = ()
+    track_opens: bool = False
+    track_clicks: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Envelope:
     """What the messages of one request have in common."""
 
     tenant_id: uuid.UUID
     batch_id: uuid.UUID
-    content_id: uuid.UUID
     stream: str
     tags: list[str]
     metadata: str  # JSON
@@ -126,8 +149,10 @@ def expires_at_for(stream: str, due_at: dt.datetime, ttl_seconds: int | None = N
     return expiry(due_at, schedule_for(stream), ttl_seconds=ttl_seconds)
 
 
-def insert_messages(envelope: Envelope, messages: Sequence[NewMessage]) -> None:
-    """Write `messages` and the queue entries of those that are to be sent, in one statement."""
+def insert_messages(
+    envelope: Envelope, content: NewContent, messages: Sequence[NewMessage]
+) -> None:
+    """Write a content, its messages and the queue entries of those to be sent, in one statement."""
     is_later = envelope.due_at > envelope.now
     with connection.cursor() as cursor:
         cursor.execute(
@@ -142,7 +167,16 @@ def insert_messages(envelope: Envelope, messages: Sequence[NewMessage]) -> None:
                 "contacts": [message.contact_id for message in messages],
                 "tenant": envelope.tenant_id,
                 "batch": envelope.batch_id,
-                "content": envelope.content_id,
+                "content": content.id,
+                "domain": content.domain_id,
+                "from_name": content.from_name,
+                "from_email": content.from_email,
+                "reply_to": content.reply_to,
+                "compiled": _json(content.compiled),
+                "headers": _json(content.headers),
+                "attachments": _json(content.attachments),
+                "track_opens": content.track_opens,
+                "track_clicks": content.track_clicks,
                 "stream": envelope.stream,
                 "tags": envelope.tags,
                 "metadata": envelope.metadata,
@@ -152,6 +186,10 @@ def insert_messages(envelope: Envelope, messages: Sequence[NewMessage]) -> None:
                 "reason": "Scheduled by the sender." if is_later else "",
             },
         )
+
+
+def _json(value: object) -> str:
+    return orjson.dumps(value).decode()
 
 
 def insert_messages_from_select(

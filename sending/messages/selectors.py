@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Iterable
-from dataclasses import replace
+import uuid
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
-from django.db.models import Q
+from django.db import connection
 from django.utils import timezone
 
+from deliverability.domains.models import Domain
+from deliverability.domains.selectors import covering_names
 from esp.kit.paging import Page, newest_by_keys
 from sending.audience.models import Suppression
 from sending.content.types import CompiledContent, ContentSource
 from sending.messages.finding import MessageFilter, find_keys
 from sending.messages.models import Batch, Message, MessageContent, QueueEntry, Stream
+from tenants.directory.models import Tenant
 from tenants.scoping.context import current_tenant_id
 
 # A filter that finds little must not walk through years of partitions.
@@ -67,15 +71,62 @@ def api_batch(stream: str) -> Batch | None:
     return Batch.objects.filter(kind=Batch.Kind.API, stream=stream).first()
 
 
-def refusals_for(emails: Iterable[str], *, stream: str) -> dict[str, str]:
-    """Return {address: reason} for suppressed addresses (normalised) of the tenant in scope."""
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What decides over a request to send: who asks, as whom, and who wants no mail of theirs."""
+
+    tenant: Tenant  # of the fields in `_TENANT_FIELDS`
+    domain_id: uuid.UUID | None  # the verified domain that covers the sender
+    batch_id: uuid.UUID | None  # the API batch of the stream, once there is one
+    refusals: dict[str, str]  # suppressed addresses (normalised) with the reason
+
+
+_TENANT_FIELDS: Final = ("id", "slug", "status", "postal_address", "weight")
+# One look: a request waits for each round trip, and all of these are needed by every request.
+_STANDING: Final = """
+SELECT tenant.id, tenant.slug, tenant.status, tenant.postal_address, tenant.weight,
+    (SELECT domain.id FROM deliverability_domain domain
+     WHERE domain.tenant_id = tenant.id AND domain.name = ANY(%(domains)s)
+       AND domain.status = %(verified)s
+     ORDER BY length(domain.name) DESC LIMIT 1),
+    (SELECT batch.id FROM sending_batch batch
+     WHERE batch.tenant_id = tenant.id AND batch.kind = %(kind)s AND batch.stream = %(stream)s),
+    (SELECT array_agg(ARRAY[refused.email_norm, refused.reason])
+     FROM sending_suppression refused
+     WHERE refused.tenant_id = tenant.id AND refused.email_norm = ANY(%(emails)s)
+       AND refused.scope = ANY(%(scopes)s))
+FROM tenants_tenant tenant WHERE tenant.id = %(tenant)s
+"""
+
+
+def standing_of(*, sender: str, stream: str, emails: Collection[str]) -> Standing:
+    """Return how the tenant in scope stands with mail from `sender` to `emails` (normalised)."""
     scopes = [Suppression.Scope.ALL]
     if stream == Stream.BROADCAST:
         scopes.append(Suppression.Scope.BROADCAST)
-    rows = Suppression.objects.filter(Q(email_norm__in=list(emails)), scope__in=scopes).values_list(
-        "email_norm", "reason"
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _STANDING,
+            {
+                "tenant": current_tenant_id(),
+                "domains": covering_names(sender),
+                "verified": Domain.Status.VERIFIED,
+                "kind": Batch.Kind.API,
+                "stream": stream,
+                "emails": list(emails),
+                "scopes": scopes,
+            },
+        )
+        row = cursor.fetchone()
+    if row is None:
+        raise Tenant.DoesNotExist
+    *tenant, domain_id, batch_id, refused = row
+    return Standing(
+        tenant=Tenant.from_db(connection.alias, _TENANT_FIELDS, tenant),
+        domain_id=domain_id,
+        batch_id=batch_id,
+        refusals=dict(refused or ()),
     )
-    return dict(rows)
 
 
 # --- the states of content ---

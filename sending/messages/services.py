@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
-from deliverability.domains.models import Domain
-from deliverability.domains.selectors import verified_domain_for
 from esp.kit.jobs import enqueue_on_commit
 from esp.lib.errors import Conflict, InvalidInput
 from esp.lib.ids import new_id, to_public
@@ -28,17 +27,18 @@ from sending.messages.intake import CheckedRequest, check_request, check_source
 from sending.messages.models import Batch, Message, MessageContent, QueueEntry, Stream
 from sending.messages.queue import (
     Envelope,
+    NewContent,
     NewMessage,
     clear_cancelled_chunk,
     insert_messages,
 )
-from sending.messages.selectors import compiled_of, pending_compile, refusals_for
+from sending.messages.selectors import Standing, compiled_of, pending_compile, standing_of
 from sending.messages.types import AcceptedBatch, AcceptedItem, SendRequest
 from sending.messages.wakeup import wake_on_commit
 from tenants.audit.services import record
 from tenants.directory.actor import Actor
 from tenants.directory.models import Tenant
-from tenants.scoping.context import scope
+from tenants.scoping.context import joined_scope, scope
 
 # A worker that compiling kills leaves its mark before; what killed this many is not tried again.
 MAX_COMPILE_TRIES = 20
@@ -53,41 +53,46 @@ def accept_messages(*, actor: Actor, request: SendRequest) -> AcceptedBatch:
     PermissionMissing.
     """
     actor.require("messages:send")
-    with scope(actor.tenant_id):
+    with joined_scope(actor.tenant_id):
         now = timezone.now()
         checked = check_request(request, now=now)
-        tenant = _check_tenant(actor.tenant_id, request.stream)
-        check_room(tenant, request.stream, messages=len(checked.recipients))
-        domain = _sending_domain(checked)
+        standing = standing_of(
+            sender=checked.sender.addr_spec,
+            stream=request.stream,
+            emails={recipient.address.normalised for recipient in checked.recipients},
+        )
+        _check_tenant(standing.tenant, request.stream)
+        check_room(standing.tenant, request.stream, messages=len(checked.recipients))
+        domain_id = _sending_domain(standing, checked)
         source = _source_for(request, checked)
         check_source(source)
-        batch = batch_for_api(actor.tenant_id, request.stream)
-        content = _store_content(request, checked, source, domain)
-        envelope = Envelope(
-            tenant_id=actor.tenant_id,
-            batch_id=batch.pk,
-            content_id=content.pk,
-            stream=request.stream,
-            tags=checked.tags,
-            metadata=checked.metadata,
-            now=now,
-            due_at=checked.due_at,
-            ttl_seconds=checked.ttl_seconds,
-        )
-        messages = _messages_for(checked, request.stream)
-        insert_messages(envelope, messages)
-        record_facts([_fact(envelope, message) for message in messages])
+        # Nothing was written up to here; what fails from now on fails with the whole transaction.
+        with transaction.atomic(savepoint=False):
+            batch_id = standing.batch_id or batch_for_api(actor.tenant_id, request.stream).pk
+            content = _content_for(request, checked, source, domain_id)
+            envelope = Envelope(
+                tenant_id=actor.tenant_id,
+                batch_id=batch_id,
+                stream=request.stream,
+                tags=checked.tags,
+                metadata=checked.metadata,
+                now=now,
+                due_at=checked.due_at,
+                ttl_seconds=checked.ttl_seconds,
+            )
+            messages = _messages_for(checked, standing.refusals)
+            insert_messages(envelope, content, messages)
+            record_facts([_fact(envelope, message) for message in messages])
     if checked.due_at <= now and any(not message.refusal for message in messages):
         wake_on_commit(request.stream)
     return AcceptedBatch(
-        batch_id=batch.pk,
-        content_id=content.pk,
+        batch_id=batch_id,
+        content_id=content.id,
         items=tuple(_item(message) for message in messages),
     )
 
 
-def _check_tenant(tenant_id: uuid.UUID, stream: str) -> Tenant:
-    tenant = Tenant.objects.get(pk=tenant_id)
+def _check_tenant(tenant: Tenant, stream: str) -> None:
     if not tenant.is_active:
         raise TenantNotActive("This workspace is suspended and cannot send.")
     if stream == Stream.BROADCAST and not tenant.postal_address.strip():
@@ -96,18 +101,16 @@ def _check_tenant(tenant_id: uuid.UUID, stream: str) -> Tenant:
             code="postal-address-missing",
             field="stream",
         )
-    return tenant
 
 
-def _sending_domain(checked: CheckedRequest) -> Domain:
-    domain = verified_domain_for(checked.sender.addr_spec)
-    if domain is None:
+def _sending_domain(standing: Standing, checked: CheckedRequest) -> uuid.UUID:
+    if standing.domain_id is None:
         raise SenderNotVerified(
             f"{checked.sender.domain_unicode} is not a verified sending domain of this workspace. "
             "Add it under Deliverability and publish its records.",
             field="from.email",
         )
-    return domain
+    return standing.domain_id
 
 
 def _source_for(request: SendRequest, checked: CheckedRequest) -> ContentSource:
@@ -147,12 +150,12 @@ def batch_for_api(tenant_id: uuid.UUID, stream: str) -> Batch:
     return Batch.objects.get(kind=Batch.Kind.API, stream=stream)
 
 
-def _store_content(
-    request: SendRequest, checked: CheckedRequest, source: ContentSource, domain: Domain
-) -> MessageContent:
-    return MessageContent.objects.create(
-        tenant_id=domain.tenant_id,
-        domain=domain,
+def _content_for(
+    request: SendRequest, checked: CheckedRequest, source: ContentSource, domain_id: uuid.UUID
+) -> NewContent:
+    return NewContent(
+        id=new_id(),
+        domain_id=domain_id,
         from_name=checked.from_name,
         from_email=checked.sender.addr_spec,
         reply_to=checked.reply_to,
@@ -164,9 +167,7 @@ def _store_content(
     )
 
 
-def _messages_for(checked: CheckedRequest, stream: str) -> list[NewMessage]:
-    emails = {recipient.address.normalised for recipient in checked.recipients}
-    refused = refusals_for(emails, stream=stream)
+def _messages_for(checked: CheckedRequest, refused: Mapping[str, str]) -> list[NewMessage]:
     messages = []
     for recipient in checked.recipients:
         email = recipient.address.normalised

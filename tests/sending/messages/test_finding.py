@@ -18,6 +18,7 @@ from sending.messages.finding import MessageFilter, find_keys, next_batch_keys
 from sending.messages.models import Batch, Message, MessageSpan
 from sending.messages.queue import (
     Envelope,
+    NewContent,
     NewMessage,
     insert_messages,
     insert_messages_from_select,
@@ -195,12 +196,10 @@ def _read_of(tenant_id: uuid.UUID, chosen: MessageFilter) -> int:
 
 def _accept(batch: Batch, domain: Domain, count: int) -> None:
     now = timezone.now()
-    envelope = Envelope(
-        batch.tenant_id, batch.pk, make.message_content(domain).pk, "transactional", [], "{}", now,
-        now,
-    )  # fmt: skip
+    envelope = Envelope(batch.tenant_id, batch.pk, "transactional", [], "{}", now, now)
     insert_messages(
         envelope,
+        NewContent(new_id(), domain.pk, f"hello@{domain.name}", compiled={}),
         [
             NewMessage(new_id(), f"buyer{number}@bigmail.test", "", "{}", "bigmail.test")
             for number in range(count)

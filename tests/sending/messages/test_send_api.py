@@ -8,13 +8,21 @@ import time
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from deliverability.domains.models import Domain
 from esp.lib.ids import from_public
+from sending.content.types import ContentSource
 from sending.events.models import Event, StatBucket
 from sending.messages import jobs
+from sending.messages.errors import SenderNotVerified
 from sending.messages.models import Batch, Message, MessageContent, QueueEntry
+from sending.messages.services import accept_messages
+from sending.messages.types import Recipient, SendRequest
+from tenants.directory.actor import system_actor
+from tenants.scoping.context import scope
 from tests import make
 from tests.cast import Cast
 from tests.sending.messages.requests import PATH, body
@@ -220,3 +228,32 @@ def test_it_refuses_a_suspended_tenant(api: make.ApiClient, cast: Cast) -> None:
     answer = api.post(PATH, body())
     assert (answer.status_code, answer.json()["code"]) == (422, "tenant-suspended")
     assert _rows() == (0, 0, 0, 0)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_request_asks_the_database_few_times(api: make.ApiClient) -> None:
+    api.post(PATH, body())  # makes the batch, notes the key's use, counts the queue
+    asked = CaptureQueriesContext(connection)
+    with asked:
+        answer = api.post(PATH, body(), **{"Idempotency-Key": "order-7"})
+    assert answer.status_code == 202, answer.content
+    told = [query["sql"] for query in asked if "ROLE" not in query["sql"]]  # the tests' own
+    # The transaction's begin and end; tenant, key, idempotency key, standing; messages, facts,
+    # answer. Each waits for the network and for two processes to get a processor.
+    assert len(told) == 9, told
+    assert not [sql for sql in told if "SAVEPOINT" in sql]
+
+
+def test_another_tenants_suppressions_do_not_count(api: make.ApiClient, cast: Cast) -> None:
+    make.suppression(cast.globex, "ada@bigmail.test")
+    assert api.post(PATH, body()).json()["queued"] == 1
+
+
+def test_a_refused_request_leaves_the_callers_transaction_usable(cast: Cast) -> None:
+    actor = system_actor(cast.acme.pk, "tests")
+    source = ContentSource(kind="text", body="Hello", subject="Hello")
+    request = SendRequest("a@elsewhere.example", (Recipient("ada@bigmail.test"),), source)
+    with scope(cast.acme.pk):
+        with pytest.raises(SenderNotVerified):
+            accept_messages(actor=actor, request=request)
+        assert not Message.objects.exists()
