@@ -18,7 +18,7 @@ from deliverability.domains.api.serializers import (
 )
 from deliverability.domains.selectors import domains_of_tenant
 from deliverability.domains.services import add_domain, check_domain
-from esp.kit.drf import ApiView, problems
+from esp.kit.drf import ApiView, problems, validated
 from tenants.directory.actor import Actor
 
 
@@ -50,9 +50,8 @@ class DomainsView(ApiView):
         examples=[OpenApiExample("A domain", request_only=True, value={"name": "acme.example"})],
     )
     def post(self, request: Request) -> Response:
-        entry = DomainIn(data=request.data)
-        entry.is_valid(raise_exception=True)
-        domain = add_domain(actor=_actor(request), name=entry.validated_data["name"])
+        entry = validated(DomainIn, request.data)
+        domain = add_domain(actor=_actor(request), name=entry["name"])
         return Response(domain_detail_body(domain), status=201)
 
 

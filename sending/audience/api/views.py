@@ -10,7 +10,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from esp.kit.drf import ApiView
+from esp.kit.drf import ApiView, validated
 from esp.kit.paging import Page, newest_first
 from esp.lib.errors import Conflict, InvalidInput
 from sending.audience import selectors, services
@@ -45,9 +45,7 @@ def _paged(page: Page[Any], shape: type[serializers.BaseSerializer[Any]]) -> Res
 
 
 def _input(shape: type[serializers.Serializer[Any]], request: Request) -> dict[str, Any]:
-    serializer = shape(data=request.data)
-    serializer.is_valid(raise_exception=True)
-    return dict(serializer.validated_data)
+    return validated(shape, request.data)
 
 
 def _actor(request: Request) -> Actor:

@@ -10,7 +10,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schem
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from esp.kit.drf import ApiView, problems
+from esp.kit.drf import ApiView, problems, validated
 from esp.lib.errors import InvalidInput
 from esp.lib.ids import from_public
 from sending.events.timeline import EventFilter, events_page, timeline_of
@@ -128,11 +128,8 @@ class MessagesView(ApiView):
                     status=stored.status_code,
                     headers={"Idempotent-Replayed": "true"},
                 )
-        entry = SendIn(data=request.data)
-        entry.is_valid(raise_exception=True)
-        accepted = accept_messages(
-            actor=actor_in(request), request=request_from(entry.validated_data)
-        )
+        asked = request_from(validated(SendIn, request.data))
+        accepted = accept_messages(actor=actor_in(request), request=asked)
         body = accepted_body(accepted)
         if key is not None:
             store_answer(key, 202, body)
@@ -248,10 +245,7 @@ def actor_in(request: Request) -> Actor:
 
 def _query(kind: type[MessagesQuery | EventsQuery], request: Request) -> dict[str, Any]:
     """Return the validated query string; unknown names are refused like unknown fields."""
-    query = kind(data=request.query_params.dict())
-    query.is_valid(raise_exception=True)
-    validated: dict[str, Any] = query.validated_data
-    return validated
+    return validated(kind, request.query_params.dict())
 
 
 def _id_in(query: dict[str, Any], name: str, prefix: str) -> uuid.UUID | None:
