@@ -8,6 +8,7 @@ import secrets
 import uuid
 from dataclasses import dataclass
 
+from django.db import connection
 from django.utils import timezone
 
 from esp.lib.errors import InvalidInput
@@ -20,6 +21,12 @@ from tenants.directory.permissions import PERMISSIONS
 _SECRET_BYTES = 30
 # "Last used" is for people; a write for each request would cost more than it tells.
 _LAST_USED_STEP = dt.timedelta(minutes=1)
+_ALL_PERMISSIONS = frozenset(PERMISSIONS)
+# Every request of the API asks this, and the ORM takes longer to word it than PostgreSQL to answer.
+_LIVE_KEY = """
+SELECT id, name, scopes, last_used_at FROM tenants_apikey
+WHERE tenant_id = %s AND secret_hash = %s AND revoked_at IS NULL
+"""
 
 
 def _hash(secret: str) -> str:
@@ -87,19 +94,18 @@ def read_key(text: str) -> KeyText | None:
 
 def actor_for_key(text: KeyText) -> Actor | None:
     """Return the actor of a live key, or None; in the scope of the tenant that its text names."""
-    key = (
-        ApiKey.objects.filter(secret_hash=_hash(text.secret), revoked_at=None)
-        .only("name", "scopes", "last_used_at")
-        .first()
-    )
-    if key is None:
+    with connection.cursor() as cursor:
+        cursor.execute(_LIVE_KEY, [text.tenant_id, _hash(text.secret)])
+        row = cursor.fetchone()
+    if row is None:
         return None
+    key_id, name, scopes, last_used_at = row
     now = timezone.now()
-    if key.last_used_at is None or now - key.last_used_at > _LAST_USED_STEP:
-        ApiKey.objects.filter(pk=key.pk).update(last_used_at=now)
+    if last_used_at is None or now - last_used_at > _LAST_USED_STEP:
+        ApiKey.objects.filter(pk=key_id).update(last_used_at=now)
     return Actor(
         tenant_id=text.tenant_id,
-        permissions=frozenset(key.scopes) & frozenset(PERMISSIONS),
-        api_key_id=key.pk,
-        label=f"API key {key.name}",
+        permissions=frozenset(scopes) & _ALL_PERMISSIONS,
+        api_key_id=key_id,
+        label=f"API key {name}",
     )
