@@ -37,8 +37,8 @@ schema = SpectacularAPIView.as_view(authentication_classes=[], permission_classe
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("schema", public_page(schema), name="api-schema"),
-    path("", include("sending.audience.api.urls")),
     path("", include("sending.messages.api.urls")),
+    path("", include("sending.audience.api.urls")),
     path("", include("deliverability.domains.api.urls")),
     re_path("", not_found),
 ]

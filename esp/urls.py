@@ -18,6 +18,7 @@ healthz.needs = "public"  # type: ignore[attr-defined]
 urlpatterns: list[URLPattern | URLResolver] = [
     path("healthz", healthz, name="healthz"),
     path("metrics", metrics, name="metrics"),
+    path("api/v1/", include("esp.api")),  # first: programs ask often, and each pattern is tried
     path("", include("sending.campaigns.urls")),
     path("", include("tenants.accounts.urls")),
     path("", include("tenants.directory.urls")),
@@ -30,7 +31,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("operator/", include("sending.routes.urls")),
     path("templates/", include("sending.content.urls")),
     path("previews/", include("sending.previews.urls")),
-    path("api/v1/", include("esp.api")),
     path("developers/", include("sending.messages.urls")),
     path("deliverability/", include("deliverability.domains.urls")),
     path("deliverability/", include("esp.console.sender_urls")),
