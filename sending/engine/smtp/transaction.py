@@ -34,18 +34,16 @@ class Letter:
     is_leaving: bool = False
 
 
+@dataclass(slots=True)
 class Commands:
     """What is said in one go: lines, the phase of each, and how long its reply may take (seconds).
 
     Three lists rather than a list of values: one of these is made for each message.
     """
 
-    __slots__ = ("lines", "patience", "phases")
-
-    def __init__(self) -> None:
-        self.phases: list[Phase] = []
-        self.lines: list[bytes] = []
-        self.patience: list[float] = []
+    phases: list[Phase]
+    lines: list[bytes]
+    patience: list[float]
 
     def add(self, phase: Phase, line: bytes, patience: float) -> None:
         """Say `line` after the others."""
@@ -76,10 +74,11 @@ async def _transaction(session: Session, letter: Letter) -> Outcome:
     if channel is None:
         return session.ended("mail", Reply(None, "The connection was lost.",
                                            failure="disconnected"))  # fmt: skip
-    unfit = _unfit(session, letter, content)
+    is_ascii = letter.mail.isascii() and letter.rcpt.isascii()
+    unfit = _unfit(session, content, is_ascii=is_ascii)
     if unfit is not None:
         return unfit
-    commands = _envelope(session, letter, content)
+    commands = _envelope(session, letter, content, is_ascii=is_ascii)
     is_hot = _is_hot(session)
     session.needs_reset = True
     if session.features.pipelining and session.settings.pipelining:
@@ -106,25 +105,21 @@ def _is_hot(session: Session) -> bool:
     )
 
 
-def _unfit(session: Session, letter: Letter, content: bytes) -> Outcome | None:
+def _unfit(session: Session, content: bytes, *, is_ascii: bool) -> Outcome | None:
     """Say what the server has already told us that it will not take."""
     features = session.features
     if features.max_size is not None and features.max_size < len(content):
         text = f"The message has {len(content)} bytes, the server takes {features.max_size}."
         reply = Reply(552, text, "5.3.4")
         return session.ended("mail", reply, classification="block/content")
-    if not (features.smtputf8 or _is_ascii(letter)):
+    # Domains are A-labels by now; only local parts can need SMTPUTF8.
+    if not (is_ascii or features.smtputf8):
         reply = Reply(553, "The server does not take addresses outside ASCII.", "5.6.7")
         return session.ended("mail", reply, classification="soft/protocol-error")
     return None
 
 
-def _is_ascii(letter: Letter) -> bool:
-    # Domains are A-labels by now; only local parts can need SMTPUTF8.
-    return letter.mail.isascii() and letter.rcpt.isascii()
-
-
-def _envelope(session: Session, letter: Letter, content: bytes) -> Commands:
+def _envelope(session: Session, letter: Letter, content: bytes, *, is_ascii: bool) -> Commands:
     """Return MAIL and RCPT, with RSET before them where the last transaction did not end."""
     features, timeouts = session.features, session.settings.timeouts
     mail = f"MAIL FROM:<{letter.mail}>"
@@ -134,14 +129,13 @@ def _envelope(session: Session, letter: Letter, content: bytes) -> Commands:
     # without it that also clear the eighth bit have died out.
     if features.eight_bit and not content.isascii():
         mail += " BODY=8BITMIME"
-    if features.smtputf8 and not _is_ascii(letter):
+    if features.smtputf8 and not is_ascii:
         mail += " SMTPUTF8"
-    commands = Commands()
+    lines = [f"{mail}\r\n".encode(), f"RCPT TO:<{letter.rcpt}>\r\n".encode()]
     if session.needs_reset:
-        commands.add("mail", _RESET, timeouts.reset)
-    commands.add("mail", f"{mail}\r\n".encode(), timeouts.mail)
-    commands.add("rcpt", f"RCPT TO:<{letter.rcpt}>\r\n".encode(), timeouts.rcpt)
-    return commands
+        patience = [timeouts.reset, timeouts.mail, timeouts.rcpt]
+        return Commands(["mail", "mail", "rcpt"], [_RESET, *lines], patience)
+    return Commands(["mail", "rcpt"], lines, [timeouts.mail, timeouts.rcpt])
 
 
 # --- one by one ------------------------------------------------------------------------------
@@ -153,8 +147,7 @@ async def _one_by_one(session: Session, channel: Channel, commands: Commands) ->
     for phase, line, patience in zip(
         commands.phases, commands.lines, commands.patience, strict=True
     ):
-        one = Commands()
-        one.add(phase, line, patience)
+        one = Commands([phase], [line], [patience])
         start = session.clock.monotonic()
         replies = await channel.exchange(line, one.patience)
         session.timed(one.phases, replies, start)
@@ -242,8 +235,8 @@ async def _body(session: Session, channel: Channel, content: bytes, letter: Lett
     if not channel.is_usable:
         # A reply to the content that came before it, or a cut: nothing has left yet.
         return session.ended("body", channel.explain())
-    commands = Commands()
-    commands.add("body", dot_stuffed(content), session.settings.timeouts.body)
+    patience = session.settings.timeouts.body
+    commands = Commands(["body"], [dot_stuffed(content)], [patience])
     letter.is_leaving = True
     start = session.clock.monotonic()
     replies = await channel.exchange(commands.lines[0], commands.patience)
