@@ -52,10 +52,12 @@ class StatKey:
     detail: str = ""
 
 
+# Rows come as JSON: quoting a list for each column takes the program four times as long.
 _ADD_STATS = """
 INSERT INTO sending_statbucket (id, tenant_id, batch_id, hour, site, kind, detail, count)
-SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::uuid[], %s::timestamptz[], %s::text[], %s::text[],
-                     %s::text[], %s::bigint[])
+SELECT * FROM json_to_recordset(%s) AS cell (
+    id uuid, tenant_id uuid, batch_id uuid, hour timestamptz, site text, kind text, detail text,
+    count bigint)
 ON CONFLICT (batch_id, hour, site, kind, detail)
 DO UPDATE SET count = sending_statbucket.count + EXCLUDED.count
 """
@@ -65,8 +67,9 @@ _RECORD = f"""
 WITH counted AS ({_ADD_STATS})
 INSERT INTO sending_event
     (id, tenant_id, kind, at, message_id, batch_id, contact_id, recipient, site, is_machine, detail)
-SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::timestamptz[], %s::uuid[], %s::uuid[],
-                     %s::uuid[], %s::text[], %s::text[], %s::bool[], %s::jsonb[])
+SELECT * FROM json_to_recordset(%s) AS fact (
+    id uuid, tenant_id uuid, kind text, at timestamptz, message_id uuid, batch_id uuid,
+    contact_id uuid, recipient text, site text, is_machine bool, detail jsonb)
 """  # noqa: S608 (a constant of ours)
 
 
@@ -75,28 +78,24 @@ def record_facts(facts: Sequence[Fact]) -> None:
     if not facts:
         return
     rows = [
-        (
-            new_id(),
-            fact.tenant_id,
-            fact.kind,
-            fact.at,
-            fact.message_id,
-            fact.batch_id,
-            fact.contact_id,
-            fact.recipient,
-            fact.site,
-            fact.is_machine,
-            orjson.dumps(fact.detail).decode(),
-        )
+        {
+            "id": new_id(),
+            "tenant_id": fact.tenant_id,
+            "kind": fact.kind,
+            "at": fact.at,
+            "message_id": fact.message_id,
+            "batch_id": fact.batch_id,
+            "contact_id": fact.contact_id,
+            "recipient": fact.recipient,
+            "site": fact.site,
+            "is_machine": fact.is_machine,
+            "detail": fact.detail,
+        }
         for fact in facts
     ]
     counts = _count_rows(Counter(stat_key(fact) for fact in facts))
     with connection.cursor() as cursor:
-        cursor.execute(_RECORD, [*_columns(counts), *_columns(rows)])
-
-
-def _columns(rows: Iterable[tuple[object, ...]]) -> list[list[object]]:
-    return [list(column) for column in zip(*rows, strict=True)]
+        cursor.execute(_RECORD, [orjson.dumps(counts).decode(), orjson.dumps(rows).decode()])
 
 
 def stat_key(fact: Fact) -> StatKey:
@@ -122,10 +121,10 @@ def add_counts(counts: Mapping[StatKey, int]) -> None:
     if not rows:
         return
     with connection.cursor() as cursor:
-        cursor.execute(_ADD_STATS, _columns(rows))
+        cursor.execute(_ADD_STATS, [orjson.dumps(rows).decode()])
 
 
-def _count_rows(counts: Mapping[StatKey, int]) -> list[tuple[object, ...]]:
+def _count_rows(counts: Mapping[StatKey, int]) -> list[dict[str, object]]:
     """Return the rows that add `counts`.
 
     Cells are written in one order by everyone, so that two writers never wait for each other in a
@@ -142,7 +141,16 @@ def _count_rows(counts: Mapping[StatKey, int]) -> list[tuple[object, ...]]:
         ),
     )
     return [
-        (new_id(), key.tenant_id, key.batch_id, key.hour, key.site, key.kind, key.detail, count)
+        {
+            "id": new_id(),
+            "tenant_id": key.tenant_id,
+            "batch_id": key.batch_id,
+            "hour": key.hour,
+            "site": key.site,
+            "kind": key.kind,
+            "detail": key.detail,
+            "count": count,
+        }
         for key, count in cells
         if count
     ]

@@ -47,10 +47,9 @@ WITH content AS (
             %(compiled)s::jsonb, %(headers)s::jsonb, %(attachments)s::jsonb, %(track_opens)s,
             %(track_clicks)s, '{}', false, %(now)s)
 ), incoming AS (
-    SELECT * FROM unnest(
-        %(ids)s::uuid[], %(recipients)s::text[], %(names)s::text[], %(variables)s::jsonb[],
-        %(domains)s::text[], %(refusals)s::text[], %(contacts)s::uuid[]
-    ) AS row (id, recipient, name, variables, domain, refusal, contact_id)
+    SELECT * FROM json_to_recordset(%(messages)s) AS message (
+        id uuid, recipient text, name text, variables jsonb, domain text, refusal text,
+        contact_id uuid)
 ), written AS (
     INSERT INTO sending_message (
         id, tenant_id, batch_id, content_id, contact_id, stream, recipient, recipient_name,
@@ -158,13 +157,7 @@ def insert_messages(
         cursor.execute(
             _INSERT,
             {
-                "ids": [message.id for message in messages],
-                "recipients": [message.recipient for message in messages],
-                "names": [message.name for message in messages],
-                "variables": [message.variables for message in messages],
-                "domains": [message.domain for message in messages],
-                "refusals": [message.refusal for message in messages],
-                "contacts": [message.contact_id for message in messages],
+                "messages": _json([_row(message) for message in messages]),
                 "tenant": envelope.tenant_id,
                 "batch": envelope.batch_id,
                 "content": content.id,
@@ -186,6 +179,18 @@ def insert_messages(
                 "reason": "Scheduled by the sender." if is_later else "",
             },
         )
+
+
+def _row(message: NewMessage) -> dict[str, object]:
+    return {
+        "id": message.id,
+        "recipient": message.recipient,
+        "name": message.name,
+        "variables": orjson.Fragment(message.variables),
+        "domain": message.domain,
+        "refusal": message.refusal,
+        "contact_id": message.contact_id,
+    }
 
 
 def _json(value: object) -> str:
