@@ -86,14 +86,14 @@ _TENANT_FIELDS: Final = ("id", "slug", "status", "postal_address", "weight")
 _STANDING: Final = """
 SELECT tenant.id, tenant.slug, tenant.status, tenant.postal_address, tenant.weight,
     (SELECT domain.id FROM deliverability_domain domain
-     WHERE domain.tenant_id = tenant.id AND domain.name = ANY(%(domains)s)
+     WHERE domain.tenant_id = %(tenant)s AND domain.name = ANY(%(domains)s)
        AND domain.status = %(verified)s
      ORDER BY length(domain.name) DESC LIMIT 1),
     (SELECT batch.id FROM sending_batch batch
-     WHERE batch.tenant_id = tenant.id AND batch.kind = %(kind)s AND batch.stream = %(stream)s),
+     WHERE batch.tenant_id = %(tenant)s AND batch.kind = %(kind)s AND batch.stream = %(stream)s),
     (SELECT array_agg(ARRAY[refused.email_norm, refused.reason])
      FROM sending_suppression refused
-     WHERE refused.tenant_id = tenant.id AND refused.email_norm = ANY(%(emails)s)
+     WHERE refused.tenant_id = %(tenant)s AND refused.email_norm = ANY(%(emails)s)
        AND refused.scope = ANY(%(scopes)s))
 FROM tenants_tenant tenant WHERE tenant.id = %(tenant)s
 """
