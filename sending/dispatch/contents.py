@@ -253,7 +253,10 @@ def _named_feedback_id(batch: int, tenant: int, stream: str) -> str:
 
 
 def envelope_of(job: Job, content: ReadyContent) -> tuple[str, str]:
-    """Return (mail_from, rcpt_to) of `job` without making its bytes; raises InvalidInput."""
+    """Return (mail_from, rcpt_to) of `job` without making its bytes; raises InvalidInput.
+
+    The job keeps its addresses for the moment when the bytes are made.
+    """
     job.addresses = _addresses(job, content)
     return job.addresses.return_path, _parsed(job.recipient).addr_spec
 

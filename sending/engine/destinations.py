@@ -80,6 +80,7 @@ class Destinations:
         self._resolver = resolver
         self._site_for = site_for or (lambda answer: answer.site)
         self._kept: TtlCache[str, Destination] = TtlCache(size=_SIZE, clock=clock)
+        self.by_routes = Destination()  # of what needs no look-up; its ways say all
 
     def known(self, domain: str) -> Destination | None:
         """Return where mail for `domain` goes if somebody asked a moment ago."""
@@ -92,12 +93,4 @@ class Destinations:
             return Destination(answer)
         found = Destination(answer, self._site_for(answer))
         self._kept.put(domain, found, seconds=_KEPT_SECONDS)
-        return found
-
-    def by_routes(self) -> Destination:
-        """Return the destination of what needs no look-up."""
-        found = self._kept.get("")
-        if found is None:
-            found = Destination()
-            self._kept.put("", found, seconds=_KEPT_SECONDS)
         return found

@@ -185,7 +185,7 @@ class Deliverer:
                 if answer.kind == "bounced" or not ways:
                     return self._local(answer.kind, "mx", answer.classification, answer.text)
         else:
-            there = self._destinations.by_routes()
+            there = self._destinations.by_routes
         return await self._by_ways(errand, there, ordered_ways(ways, self._rng))
 
     async def _by_ways(self, errand: _Errand, there: Destination, ways: Sequence[Way]) -> Outcome:

@@ -85,7 +85,7 @@ async def test_two_ways_made_alike_keep_trails_of_their_own() -> None:
 
 
 async def test_trails_of_ways_made_for_each_message_do_not_pile_up() -> None:
-    there = Destinations(Records(), site_for=None, clock=ManualClock(START)).by_routes()
+    there = Destinations(Records(), site_for=None, clock=ManualClock(START)).by_routes
     for number in range(1000):
         way = Way(SOURCE, f"smart-{number}", Relay("relay.test", 587))
         assert there.trail(way).lane == Lane("ip-1", f"route:smart-{number}")
