@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import os
 from functools import lru_cache
 
 from celery import shared_task
@@ -17,7 +16,7 @@ from sending.dispatch import jobs, posts, pumps
 from sending.dispatch.claims import has_due
 from sending.dispatch.passing import take_back
 from sending.dispatch.results import expire_overdue
-from sending.dispatch.worker import BROADCAST_NICE, DeliveryWorker
+from sending.dispatch.worker import DeliveryWorker, give_way
 
 # What no worker has taken by then is started anew, if there is still need of it.
 _TAKE_SECONDS = 30.0
@@ -27,7 +26,7 @@ _TAKE_SECONDS = 30.0
 def _worker(stream: str) -> DeliveryWorker:
     worker = DeliveryWorker(stream, lingers=stream == "transactional")
     if stream == "broadcast":
-        os.nice(BROADCAST_NICE)
+        give_way()
     atexit.register(worker.close)
     return worker
 

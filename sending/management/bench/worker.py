@@ -16,7 +16,7 @@ import uuid
 from collections import Counter
 from typing import Any
 
-from sending.dispatch.worker import BROADCAST_NICE, DeliveryWorker
+from sending.dispatch.worker import DeliveryWorker, give_way
 from sending.management.bench.parts import Clocks
 from sending.management.bench.proc import peak_rss_mb
 from sending.management.bench.sampling import Sampler
@@ -26,7 +26,7 @@ from sending.messages.models import QueueEntry
 def work(batch_id: uuid.UUID, *, profile: bool) -> None:
     """Deliver until the queue holds nothing of the batch any more."""
     logging.disable(logging.INFO)
-    os.nice(BROADCAST_NICE)
+    give_way()
     clocks = Clocks()
     if not profile:
         clocks.install()
