@@ -63,8 +63,8 @@ def give_way() -> None:
     """Let what people wait for go first, where all run on one machine: for a campaign's worker.
 
     The process has a small share of a busy core, and does not push others out of it when it wakes,
-    for a reply or a row (SCHED_BATCH, sched(7)). It loses no time by that: half as many changes of
-    the core's work leave it more of the caches.
+    for a reply or a row (SCHED_BATCH, sched(7)). It loses no time by that: fewer changes of the
+    core's work leave it more of the caches.
     """
     os.nice(_NICE)
     with contextlib.suppress(OSError):  # a sandbox may forbid it

@@ -2,8 +2,8 @@
 
 A clock reads the thread's CPU time, so waiting costs nothing in these figures. Reading it is a
 system call; with all clocks going for every message they took a tenth of a worker's time. So one
-delivery in `_EVERY` is watched, from its begin to its end; what is done once for several messages
-always is. Parts inside others are taken off the outer ones.
+delivery in `_EVERY` is watched, from its begin to its end, and one packet that came; what is done
+once for several messages always is. Parts inside others are taken off the outer ones.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class _Steps(Awaitable[Any]):
         value: Any = None
         error: BaseException | None = None
         while True:
-            is_outermost, clocks.watches = not clocks.watches, True
+            before, clocks.watches = clocks.watches, True
             start = _now()
             try:
                 step = inner.send(value) if error is None else inner.throw(error)
@@ -136,7 +136,7 @@ class _Steps(Awaitable[Any]):
                 return end.value
             finally:
                 clocks.seconds[part] += _now() - start
-                clocks.watches = not is_outermost
+                clocks.watches = before
             value, error = None, None
             try:
                 value = yield step
