@@ -17,7 +17,7 @@ import fcntl
 import logging
 import os
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +39,25 @@ class Journal:
         self.path = folder / f"{worker.replace(':', '_').replace('/', '_')}{_ENDING}"
         self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._file, fcntl.LOCK_EX)
+        self._is_torn = False  # the last line may have no end
 
-    def note(self, message_id: uuid.UUID, outcome: Outcome) -> None:
-        """Keep a delivery; one system call, whatever happens to this process afterwards.
+    def note(self, deliveries: Iterable[tuple[uuid.UUID, Outcome]]) -> None:
+        """Keep deliveries; one system call, whatever happens to this process afterwards.
 
-        Where that is not possible (the disk is full), the database still gets the result.
+        Where that is not possible (the disk is full), the database still gets the results.
         """
+        lines = b"".join([orjson.dumps(_as_dict(*one), option=_LINE) for one in deliveries])
+        if self._is_torn:
+            lines = b"\n" + lines
+        written = 0
         try:
-            os.write(self._file, orjson.dumps(_as_dict(message_id, outcome), option=_LINE))
+            written = os.write(self._file, lines)
         except OSError as error:
             log.error("the journal %s cannot be written: %s", self.path, error)
+        else:
+            if written < len(lines):
+                log.error("the journal %s could be written in part only", self.path)
+        self._is_torn = written < len(lines)
 
     def clear(self) -> None:
         """Forget everything: it is in the database."""

@@ -78,6 +78,7 @@ class DeliveryWork:
         self._schedule = schedule_for(stream)
         self._lease_time = dt.timedelta(seconds=settings.DELIVERY_LEASE_SECONDS)
         self.journal = Journal(journal_folder(), name)
+        self._noted: list[tuple[uuid.UUID, ports.Outcome]] = []  # not in the journal yet
         self._looked_at = -_LOOK_FOR_DEAD_SECONDS
         self._ways = Ways()
         self._walks = Walks()
@@ -228,9 +229,19 @@ class DeliveryWork:
         self.journal.clear()
 
     def note(self, result: Result[Job]) -> None:
-        """Keep a delivery in the journal until it is in the database."""
-        if result.outcome.kind == "delivered":
-            self.journal.note(result.job.message_id, result.outcome)
+        """Keep a delivery in the journal until it is in the database.
+
+        What is delivered in one turn of the event loop is written together, at its end.
+        """
+        if result.outcome.kind != "delivered":
+            return
+        if not self._noted:
+            asyncio.get_running_loop().call_soon(self._write_noted)
+        self._noted.append((result.job.message_id, result.outcome))
+
+    def _write_noted(self) -> None:
+        noted, self._noted = self._noted, []
+        self.journal.note(noted)
 
     def destination(self, job: Job) -> str:
         """Return what the runner shares its slots by."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import resource
 import subprocess
 import sys
 import uuid
@@ -45,7 +46,7 @@ def folder(tmp_path: Path, settings: Any) -> Path:
 
 def test_what_is_noted_is_read_back_whole(folder: Path) -> None:
     journal, message_id, outcome = Journal(folder, "host:1:a"), uuid.uuid4(), delivery()
-    journal.note(message_id, outcome)
+    journal.note([(message_id, outcome)])
     assert journal.entries() == {message_id: outcome}
     journal.clear()
     assert journal.entries() == {}
@@ -55,8 +56,7 @@ def test_what_is_noted_is_read_back_whole(folder: Path) -> None:
 
 def test_a_line_that_was_cut_short_is_left_out(folder: Path) -> None:
     journal, message_id = Journal(folder, "host:1:a"), uuid.uuid4()
-    journal.note(message_id, delivery())
-    journal.note(uuid.uuid4(), delivery())
+    journal.note([(message_id, delivery()), (uuid.uuid4(), delivery())])
     os.truncate(journal.path, journal.path.stat().st_size - 20)
     assert list(journal.entries()) == [message_id]
     journal.close()
@@ -65,13 +65,27 @@ def test_a_line_that_was_cut_short_is_left_out(folder: Path) -> None:
 def test_a_full_disk_does_not_undo_a_delivery(folder: Path) -> None:
     journal = Journal(folder, "host:1:a")
     os.dup2(os.open("/dev/full", os.O_WRONLY), journal._file)
-    journal.note(uuid.uuid4(), delivery())
+    journal.note([(uuid.uuid4(), delivery())])
     os.close(journal._file)
+
+
+def test_what_comes_after_a_line_that_did_not_fit_is_whole(folder: Path) -> None:
+    journal, first, last = Journal(folder, "host:1:a"), uuid.uuid4(), uuid.uuid4()
+    journal.note([(first, delivery())])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (journal.path.stat().st_size + 20, limits[1]))
+    try:
+        journal.note([(uuid.uuid4(), delivery())])  # 20 octets of it
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    journal.note([(last, delivery())])
+    assert list(journal.entries()) == [first, last]
+    journal.close()
 
 
 def test_the_living_keep_their_files(folder: Path) -> None:
     journal, message_id = Journal(folder, "host:1:a"), uuid.uuid4()
-    journal.note(message_id, delivery())
+    journal.note([(message_id, delivery())])
     with abandoned(folder) as found:
         assert found == {}
     assert list(kept_anywhere(folder, [message_id, uuid.uuid4()])) == [message_id]
@@ -84,8 +98,8 @@ def test_a_dead_workers_file_is_taken_once_and_stays_when_recording_fails(folder
         "from sending.dispatch.journal import Journal\n"
         "from sending.engine.ports import Outcome\n"
         "journal = Journal(Path(sys.argv[1]), 'host:2:b')\n"
-        "journal.note(uuid.UUID(int=7), Outcome('delivered', 'body', 'none/delivered', 'OK', "
-        "dt.datetime.now(dt.UTC)))\n"
+        "journal.note([(uuid.UUID(int=7), Outcome('delivered', 'body', 'none/delivered', 'OK', "
+        "dt.datetime.now(dt.UTC)))])\n"
         "os.kill(os.getpid(), 9)\n"
     )
     subprocess.run([sys.executable, "-c", code, str(folder)], check=False, cwd=settings.ROOT)
@@ -103,7 +117,7 @@ def test_a_message_that_a_worker_delivered_and_did_not_record_is_not_sent_again(
     batch = queue(world, ["ada@plainmail.test", "bo@plainmail.test"])
     taken, other = QueueEntry.objects.order_by("message_id").values_list("message_id", flat=True)
     dead = Journal(folder, "host:3:c")
-    dead.note(taken, delivery("2.0.0 Taken by the first"))
+    dead.note([(taken, delivery("2.0.0 Taken by the first"))])
     now = timezone.now()
     QueueEntry.objects.filter(message_id=taken).update(
         worker="host:3:c", due_at=now - dt.timedelta(seconds=1)
@@ -124,7 +138,7 @@ def test_a_lease_that_ran_out_under_a_living_worker_is_not_sent_again(
     batch = queue(world, ["ada@plainmail.test"])
     (taken,) = QueueEntry.objects.values_list("message_id", flat=True)
     alive = Journal(folder, "host:4:d")
-    alive.note(taken, delivery())
+    alive.note([(taken, delivery())])
     QueueEntry.objects.update(worker="host:4:d", due_at=timezone.now() - dt.timedelta(seconds=1))
     run_until_empty(worker, batch)
     assert set(statuses(batch).values()) == {"delivered"}
