@@ -29,10 +29,8 @@ from sending.content.outgoing import Addressed, Outgoing, Stationery
 from sending.content.types import CompiledContent, RenderContext
 from sending.dispatch.claims import Job
 from sending.engine import ports, verp
-from sending.engine.dkim.gathering import Signatory
 from sending.engine.dkim.plan import SigningPlan, Wanted
 from sending.engine.dkim.signing import SIGNED_HEADERS, Algorithm, Signer
-from sending.engine.smtp.wire import WireBytes
 from sending.messages.models import MessageContent, Stream
 from sending.messages.services import ensure_compiled
 from tenants.directory.models import Tenant
@@ -269,12 +267,6 @@ def _addresses(job: Job, content: ReadyContent) -> verp.Addresses:
 def _parsed(recipient: str) -> Address:
     """Kept for the moment between a message's envelope and its bytes."""
     return parse_address(recipient, allow_display=False, allow_smtputf8=True)
-
-
-async def build_data(job: Job, content: ReadyContent, signatory: Signatory) -> bytes:
-    """Return the signed message of `job` (see `unsigned_data`)."""
-    wanted, message = unsigned_data(job, content)
-    return WireBytes(await signatory.fields(wanted) + message)
 
 
 def unsigned_data(job: Job, content: ReadyContent) -> tuple[Wanted, bytes]:

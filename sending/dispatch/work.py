@@ -22,7 +22,7 @@ from esp.lib.clock import SystemClock
 from esp.lib.ids import as_text
 from sending.dispatch import results
 from sending.dispatch.claims import Job, claim, give_back, jobs_for, keep, leave
-from sending.dispatch.contents import ContentCache, ReadyContent, build_data, envelope_of
+from sending.dispatch.contents import ContentCache, ReadyContent, envelope_of, unsigned_data
 from sending.dispatch.early import claim_early
 from sending.dispatch.journal import Journal, abandoned, kept_anywhere
 from sending.dispatch.metrics import DeliveryMetrics
@@ -31,8 +31,9 @@ from sending.dispatch.turns import Ready, ready_batches
 from sending.dispatch.walks import Walks
 from sending.dispatch.ways import Ways, held_for_source
 from sending.engine import ports
-from sending.engine.dkim.gathering import Signatory
 from sending.engine.dkim.multibuffer import available
+from sending.engine.dkim.signatory import Signatory
+from sending.engine.press import Press
 from sending.engine.recorder import Result
 from sending.engine.runner import Avoid, NotReady
 from sending.routes.services.results import note_results
@@ -73,7 +74,7 @@ class DeliveryWork:
         self._name = name
         self._clock = clock
         self._contents = ContentCache()
-        self._signatory = Signatory(available() if settings.DKIM_SIGN_TOGETHER else None)
+        self._press = Press(Signatory(available() if settings.DKIM_SIGN_TOGETHER else None))
         self._loading: dict[uuid.UUID, asyncio.Task[ReadyContent]] = {}
         self._schedule = schedule_for(stream)
         self._lease_time = dt.timedelta(seconds=settings.DELIVERY_LEASE_SECONDS)
@@ -273,7 +274,7 @@ class DeliveryWork:
             tenant=as_text(job.tenant_id),
             batch=as_text(job.batch_id),
             ways=ways,
-            make=partial(build_data, job, content, self._signatory),
+            make=partial(self._press.data, partial(unsigned_data, job, content)),
             job=job,
         )
 

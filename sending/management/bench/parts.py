@@ -2,7 +2,7 @@
 
 A clock reads the thread's CPU time, so waiting costs nothing in these figures. Reading it is a
 system call; with all clocks going for every message they took a tenth of a worker's time. So one
-delivery in `_EVERY` is watched, from its begin to its end, and one packet that came; what is done
+delivery in `_EVERY` is watched, one message that is made, and one packet that came; what is done
 once for several messages always is. Parts inside others are taken off the outer ones.
 """
 
@@ -16,15 +16,15 @@ from typing import Any
 from sending.content.coded import CodedRenderer
 from sending.content.outgoing import Outgoing
 from sending.dispatch import work
-from sending.engine.dkim.gathering import Signatory
-from sending.engine.dkim.plan import SigningPlan, Wanted
+from sending.engine.dkim.plan import SigningPlan
+from sending.engine.dkim.signatory import Signatory
 from sending.engine.pool import Deliverer
 from sending.engine.smtp.channel import Channel
 
 _now = time.thread_time
 
 _EVERY = 16
-_SAMPLED = ("render", "mime", "sign", "envelope", "smtp", "heard")
+_SAMPLED = ("render", "mime", "plan", "envelope", "smtp", "heard")
 
 
 class Clocks:
@@ -32,7 +32,7 @@ class Clocks:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self.watches = False  # whether the step that runs belongs to a watched delivery
+        self.watches = False  # whether the call that runs is a watched one
 
     def always(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return `function` with the CPU time of each call added to `part`."""
@@ -49,17 +49,23 @@ class Clocks:
         return wrapper
 
     def sampled(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return `function` with the CPU time of one call in `_EVERY` added to `part`."""
+        """Return `function` with the CPU time of one call in `_EVERY`, watched, in `part`."""
         measured = self.always(part, function)
         turn = itertools.cycle(range(_EVERY))
 
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            return function(*args, **kwargs) if next(turn) else measured(*args, **kwargs)
+            if next(turn):
+                return function(*args, **kwargs)
+            self.watches = True
+            try:
+                return measured(*args, **kwargs)
+            finally:
+                self.watches = False
 
         return wrapper
 
     def inside(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return `function` with its CPU time within a watched delivery added to `part`."""
+        """Return `function` with its CPU time within a watched call added to `part`."""
         measured = self.always(part, function)
 
         def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -67,18 +73,8 @@ class Clocks:
 
         return wrapper
 
-    def steps_inside(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a coroutine function, likewise with the CPU time of its steps."""
-        self.seconds.setdefault(part, 0.0)
-
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            inner = function(*args, **kwargs)
-            return _Steps(self, part, inner) if self.watches else inner
-
-        return wrapper
-
     def delivery(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a coroutine function of which one call in `_EVERY` is watched."""
+        """Return a coroutine function with the steps of one call in `_EVERY` added to `part`."""
         self.seconds.setdefault(part, 0.0)
         turn = itertools.cycle(range(_EVERY))
 
@@ -93,11 +89,9 @@ class Clocks:
         _swap(CodedRenderer, "render", lambda f: self.inside("render", f))
         _swap(Outgoing, "write", lambda f: self.inside("mime", f))
         _swap(Outgoing, "assembled", lambda f: self.inside("mime", f))
-        _swap(SigningPlan, "prepare", lambda f: self.inside("sign", f))
-        _swap(Wanted, "fields", lambda f: self.inside("sign", f))
-        _swap(Signatory, "_ask", lambda f: self.inside("sign", f))
-        _swap(Signatory, "sign", lambda f: self.always("gathered", f))
-        _swap(work, "build_data", lambda f: self.steps_inside("envelope", f))
+        _swap(SigningPlan, "prepare", lambda f: self.inside("plan", f))
+        _swap(Signatory, "fields", lambda f: self.always("sign", f))
+        _swap(work, "unsigned_data", lambda f: self.sampled("envelope", f))
         _swap(work.DeliveryWork, "_claim", lambda f: self.always("claim", f))
         _swap(work.DeliveryWork, "_record", lambda f: self.always("record", f))
         _swap(Channel, "data_received", lambda f: self.sampled("heard", f))
@@ -109,10 +103,10 @@ class Clocks:
             part: seconds * _EVERY if part in _SAMPLED else seconds
             for part, seconds in self.seconds.items()
         }
-        found["smtp"] += found.pop("heard") - found["envelope"]
-        found["envelope"] -= found["mime"] + found["sign"]
+        found["smtp"] += found.pop("heard")
+        found["envelope"] -= found["mime"] + found["plan"]
         found["mime"] -= found["render"]
-        found["sign"] += found.pop("gathered")  # in a turn of the loop of its own
+        found["sign"] += found.pop("plan")
         found["other"] = process_seconds - sum(found.values())
         return found
 
@@ -128,7 +122,6 @@ class _Steps(Awaitable[Any]):
         value: Any = None
         error: BaseException | None = None
         while True:
-            before, clocks.watches = clocks.watches, True
             start = _now()
             try:
                 step = inner.send(value) if error is None else inner.throw(error)
@@ -136,7 +129,6 @@ class _Steps(Awaitable[Any]):
                 return end.value
             finally:
                 clocks.seconds[part] += _now() - start
-                clocks.watches = before
             value, error = None, None
             try:
                 value = yield step
