@@ -50,7 +50,9 @@ __all__ = [
 # waiting for a single message.
 _LARGE = RecordSettings(size=500, seconds=0.25)
 _SMALL = RecordSettings(size=200, seconds=0.05)
-_AHEAD = 8  # times the slots: a claim's cost is mostly that of asking
+# Times the slots: a claim costs mostly the asking, and waits for the results that are written
+# before it, in which time no slot should stand idle.
+_AHEAD = 16
 _LINGER_SECONDS = 5.0
 _GARBAGE = 50_000  # objects more than before, until cycles are looked for
 # The web process that takes a receipt and the worker that sends it have some fourteen times a
