@@ -17,7 +17,9 @@ from deliverability.domains.models import Domain
 from deliverability.domains.selectors import covering_names
 from esp.kit.paging import Page, newest_by_keys
 from sending.audience.models import Suppression
-from sending.content.types import CompiledContent, ContentSource
+from sending.content.errors import ContentError
+from sending.content.render import Renderer, variables_of
+from sending.content.types import CompiledContent, ContentSource, RenderContext
 from sending.messages.finding import MessageFilter, find_keys
 from sending.messages.models import Batch, Message, MessageContent, QueueEntry, Stream
 from tenants.directory.models import Tenant
@@ -157,3 +159,15 @@ def subject_of(content: MessageContent) -> str:
     """Return the subject as it was written, Liquid and all, in every state."""
     holder = content.compiled.get("source", content.compiled)
     return str(holder.get("subject", ""))
+
+
+def filled_subject(message: Message, content: MessageContent) -> str:
+    """Return the subject as the recipient reads it; as it was written where it cannot be filled."""
+    context = RenderContext(variables=message.filling, now=message.created_at)
+    try:
+        compiled = compiled_of(content)
+        if compiled is not None:
+            return Renderer(compiled).subject(variables_of(context), context)
+    except (ContentError, ValueError):  # values that fail, a form of another version
+        pass
+    return subject_of(content)

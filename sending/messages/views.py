@@ -18,10 +18,10 @@ from sending.messages.reference import reference
 from sending.messages.selectors import (
     batch_of,
     content_of,
+    filled_subject,
     messages_for_recipient,
     messages_page,
     queue_entry_of,
-    subject_of,
 )
 from sending.messages.waiting import explanation_of, wait_of
 from tenants.directory.actor import Actor
@@ -62,7 +62,7 @@ def message_page(request: HttpRequest, message_id: str) -> HttpResponse:
     context = {
         "message": message,
         "content": content,
-        "subject": subject_of(content) if content else "",
+        "subject": filled_subject(message, content) if content else "",
         "entry": entry,
         "explanation": explanation_of(message, entry, batch, wait=wait),
         "wait": wait,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from django.core.management import call_command
 from django.test import Client
 
 from deliverability.domains.models import Domain
-from sending.messages.models import Message
+from sending.content.compiler import compile_content
+from sending.content.types import ContentSource
+from sending.messages.models import Message, MessageContent
 from tests import make
 from tests.cast import Cast
 
@@ -64,6 +68,20 @@ def test_a_message_shows_its_state_in_words(alice: Client, message: Message) -> 
     assert "Hello {{ name }}" in page
     assert "&lt;b&gt;no such user" in page
     assert "order" in page
+
+
+def test_a_campaigns_message_shows_its_subject_as_the_recipient_reads_it(
+    alice: Client, message: Message
+) -> None:
+    subject = "{{ first_name | default: 'Hello' }}, your {{ city }} news"
+    compiled = compile_content(ContentSource("text", "News.", subject), footer=False)
+    content = MessageContent.unscoped.filter(pk=message.content_id)
+    content.update(compiled=json.loads(compiled.to_json()))
+    Message.unscoped.filter(pk=message.pk).update(
+        is_spanned=True, recipient_name="", first_name="Ada", variables={"city": "<Graz>"}
+    )
+    page = alice.get(f"{LIST}{message.public_id}").content.decode()
+    assert "<dd>Ada, your &lt;Graz&gt; news</dd>" in page
 
 
 def test_a_campaigns_message_shows_what_it_is_filled_with(alice: Client, message: Message) -> None:
