@@ -24,6 +24,7 @@ from django.utils import timezone
 from sending.dispatch.worker import DeliveryWorker
 from sending.events.models import Attempt, Event
 from sending.feedback.provider_reports import work_reports
+from sending.lanes.models import LimitOverride
 from sending.messages.models import Batch, Message, QueueEntry
 from sending.routes.models import (
     DefaultRoute,
@@ -65,9 +66,11 @@ def smarthost(tmp_path: Path) -> Iterator[Callable[[], Smarthost]]:
 
 
 @pytest.fixture
-def one_at_a_time(settings: Any) -> None:
-    """A route without room hands its turn on; with one message at a time there is always room."""
+def always_room(world: World, settings: Any) -> None:
+    """A route without room hands its turn on: one message at a time, and a rate nobody reaches."""
     settings.DELIVERY_CONCURRENCY = 1
+    for name in ("One", "Two", "Heavy", "Light", "Poor", "Good"):
+        LimitOverride.objects.create(scope="site", key=f"route:{name}", per_second=10_000)
 
 
 @pytest.fixture
@@ -353,7 +356,7 @@ def shares(world: World, worker: DeliveryWorker, count: int) -> Counter[str]:
     return Counter(found.route for found in attempts(batch))
 
 
-@pytest.mark.usefixtures("one_at_a_time")
+@pytest.mark.usefixtures("always_room")
 def test_in_turn_each_route_gets_the_same(
     world: World, worker: DeliveryWorker, smarthost: Callable[[], Smarthost]
 ) -> None:
@@ -364,7 +367,7 @@ def test_in_turn_each_route_gets_the_same(
     assert [len(server.inbox.messages) for server in servers] == [found["One"], found["Two"]]
 
 
-@pytest.mark.usefixtures("one_at_a_time")
+@pytest.mark.usefixtures("always_room")
 def test_by_weight_the_heavier_route_gets_more(
     world: World, worker: DeliveryWorker, smarthost: Callable[[], Smarthost]
 ) -> None:
@@ -379,7 +382,7 @@ def test_by_weight_the_heavier_route_gets_more(
     assert len(servers[0].inbox.messages) == found["Heavy"]
 
 
-@pytest.mark.usefixtures("one_at_a_time")
+@pytest.mark.usefixtures("always_room")
 def test_by_performance_the_route_with_the_better_numbers_gets_more(
     world: World, worker: DeliveryWorker, smarthost: Callable[[], Smarthost]
 ) -> None:
