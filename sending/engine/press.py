@@ -24,15 +24,19 @@ from sending.engine.smtp.wire import WireBytes
 _ROUND_SECONDS = 0.02
 
 
+# What came of a message, errors as values: a future takes no StopIteration, whoever raised it.
+_Made = asyncio.Future[bytes | Exception]
+
+
 @dataclass(slots=True)
 class _Asked:
     write: Callable[[], tuple[Wanted, bytes]]
-    data: asyncio.Future[bytes]
+    made: _Made
 
 
 @dataclass(slots=True)
 class _Unsigned:
-    data: asyncio.Future[bytes]
+    made: _Made
     wanted: Wanted
     message: bytes
 
@@ -54,7 +58,10 @@ class Press:
             loop.call_soon(self._turn, 0)
         asked = _Asked(write, loop.create_future())
         self._asked.append(asked)
-        return await asked.data
+        made = await asked.made
+        if isinstance(made, Exception):
+            raise made
+        return made
 
     def _turn(self, seen: int) -> None:
         """Wait another turn of the loop where the last one brought more, else begin."""
@@ -67,25 +74,28 @@ class Press:
     def _make(self) -> None:
         """Make what is asked for; what does not fit into a round comes in the loop's next turn."""
         end = time.monotonic() + _ROUND_SECONDS
-        made: list[_Unsigned] = []
+        unsigned: list[_Unsigned] = []
         while self._asked:
             asked = self._asked.popleft()
-            if asked.data.done():  # cut off meanwhile
+            if asked.made.done():  # cut off meanwhile
                 continue
             try:
-                made.append(_Unsigned(asked.data, *asked.write()))
+                unsigned.append(_Unsigned(asked.made, *asked.write()))
             except Exception as error:  # whatever a tenant's content does
-                asked.data.set_exception(error)
+                asked.made.set_result(error)
             if time.monotonic() >= end:
                 break
         if self._asked:
             asyncio.get_running_loop().call_soon(self._make)
-        self._sign(made)
+        self._sign(unsigned)
 
-    def _sign(self, made: list[_Unsigned]) -> None:
-        all_fields = self._signatory.fields([one.wanted for one in made])
-        for one, fields in zip(made, all_fields, strict=True):
+    def _sign(self, unsigned: list[_Unsigned]) -> None:
+        try:
+            all_fields = self._signatory.fields([one.wanted for one in unsigned])
+        except Exception as error:  # whatever signing does, nobody waits for ever
+            all_fields = [error] * len(unsigned)
+        for one, fields in zip(unsigned, all_fields, strict=True):
             if isinstance(fields, Exception):
-                one.data.set_exception(fields)
+                one.made.set_result(fields)
             else:
-                one.data.set_result(WireBytes(fields + one.message))
+                one.made.set_result(WireBytes(fields + one.message))

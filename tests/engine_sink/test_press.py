@@ -78,6 +78,28 @@ async def test_a_signature_that_fails_costs_its_own_message_alone() -> None:
     assert isinstance(made[1], ValueError)
 
 
+async def test_content_that_ends_an_iteration_keeps_nobody_waiting() -> None:
+    press = Press(Desk())
+    made = await asyncio.gather(
+        press.data(lambda: next(iter(()))),
+        press.data(letter(b"two")),
+        return_exceptions=True,
+    )
+    assert isinstance(made[0], RuntimeError)  # as in any coroutine (PEP 479)
+    assert made[1] == b"Signed: yes\r\ntwo"
+    assert await press.data(letter(b"three")) == b"Signed: yes\r\nthree"
+
+
+async def test_a_desk_that_breaks_keeps_nobody_waiting() -> None:
+    desk = Desk()
+    desk.fields = lambda _: 1 // 0  # type: ignore[method-assign, assignment, return-value]
+    press = Press(desk)
+    made = await asyncio.gather(
+        press.data(letter(b"one")), press.data(letter(b"two")), return_exceptions=True
+    )
+    assert [type(error) for error in made] == [ZeroDivisionError] * 2
+
+
 async def test_a_message_that_was_cut_off_is_not_made() -> None:
     desk, made = Desk(), []
     press = Press(desk)
